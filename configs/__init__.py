@@ -1,0 +1,1 @@
+"""Studies that ship with doubtlens, one YAML file each."""

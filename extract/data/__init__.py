@@ -1,0 +1,1 @@
+"""The questions that ship with doubtlens, with their human answers."""
