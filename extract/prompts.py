@@ -1,0 +1,327 @@
+"""Prompts: how an item becomes the text that is asked.
+
+A prompt consists of blocks, one per worked example and one for the item. In plain form the blocks are joined
+by an empty line, each example followed by its answer; in chat form they are user turns after a system
+message, each example answered by the assistant, and the template's generation prompt opens the answer that is
+scored.
+
+``moore2025``
+    Figure 1 of Moore et al. 2025, arXiv 2508.08204: an instruction, the question and the labelled options.
+``two_shot``
+    Two worked examples, then the question and the labelled options (the multiple choice of arXiv 2605.30675).
+``open_two_shot``
+    Two worked examples, then the question alone; the options' own texts are scored as continuations.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .chat import answer_gap, has_chat_template, render_chat
+from .examples import TWO_SHOT_EXAMPLES, Example
+from .items import MAX_OPTIONS, validate_items
+from .nearest import nearest_name
+
+LABELS = tuple(chr(ord("A") + position) for position in range(MAX_OPTIONS))
+CHAT_MODES = ("never", "auto", "always")
+PERMUTATIONS = ("none", "cyclic")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A way of asking.
+
+    ``ask(question, options)`` writes the block of one question in plain form, ``ask_in_chat`` the user turn;
+    ``scorings`` are the answer scorings (see :mod:`doubtlens.extract.labels`) that its rows allow.
+    """
+
+    name: str
+    lists_options: bool
+    examples: tuple[Example, ...]
+    system: str
+    ask: Callable[[str, Sequence[str]], str]
+    ask_in_chat: Callable[[str, Sequence[str]], str]
+
+    @property
+    def scorings(self) -> tuple[str, ...]:
+        """The answer scorings that the prompt allows, the default one first."""
+        return ("label_single", "label_variants") if self.lists_options else ("text_sum", "text_mean")
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """One text to run through a model.
+
+    Attributes
+    ----------
+    item : int
+        Row position in the items table.
+    rotation : int
+        How far the options are rotated, from 0 (0 unless ``permutations="cyclic"``).
+    text : str
+        The full text; tokenise it with ``add_special_tokens=RenderedPrompts.add_bos``.
+    order : tuple of int
+        ``order[j]`` is the original index of the option at position ``j``.
+    labels : tuple of str
+        "A", "B", ... by position; empty where the options are not listed.
+    continuations : tuple of str
+        What follows the text for each option, in the ORIGINAL order of the options; empty where they are
+        listed.
+    label_prefix : str
+        What stands between the text and a label, " " or "" (already part of the continuations).
+    """
+
+    item: int
+    rotation: int
+    text: str
+    order: tuple[int, ...]
+    labels: tuple[str, ...]
+    continuations: tuple[str, ...]
+    label_prefix: str
+
+
+@dataclass(frozen=True)
+class RenderedPrompts:
+    """All rows of one dataset under one prompt.
+
+    ``chat`` says whether the chat template was used, ``add_bos`` whether the tokenizer should add its special
+    tokens (not where the template has already written the BOS token), and ``hash`` is the SHA-256 of
+    everything that is asked and scored.
+    """
+
+    rows: list[PromptRow]
+    prompt: str
+    chat: bool
+    setting: str
+    lists_options: bool
+    scorings: tuple[str, ...]
+    add_bos: bool
+    hash: str
+
+
+def render_prompts(
+    items: pd.DataFrame,
+    prompt: str,
+    *,
+    tokenizer: Any = None,
+    chat: str = "never",
+    option_order: str | int = "given",
+    permutations: str = "none",
+) -> RenderedPrompts:
+    """Write the text of every item that is not excluded.
+
+    Parameters
+    ----------
+    items : DataFrame
+        As :func:`~doubtlens.extract.datasets.load_items` gives it.
+    prompt : str
+        A name of :data:`PROMPTS`.
+    tokenizer : PreTrainedTokenizerBase, optional
+        Needed unless ``chat="never"``.
+    chat : {"never", "auto", "always"}
+        Whether to use the tokenizer's chat template; "auto" uses it where there is one.
+    option_order : "given" or int
+        The order of the options, or the seed of a shuffle that depends on the seed and the item's id alone:
+        it is the same for every model, prompt and subset of the items.
+    permutations : {"none", "cyclic"}
+        "cyclic" gives K rows per item, one per rotation of its K options; only for prompts that list the
+        options.
+
+    Returns
+    -------
+    RenderedPrompts
+        Rows in the order of the items, the rotations of an item one after the other.
+
+    Raises
+    ------
+    ValueError
+        An unknown prompt or setting, a missing chat template, a template that refuses the conversation, or no
+        item to ask.
+    """
+    _check_choice("chat", chat, CHAT_MODES)
+    _check_choice("permutations", permutations, PERMUTATIONS)
+    _check_choice("prompt", prompt, PROMPTS)
+    form = PROMPTS[prompt]
+    if permutations == "cyclic" and not form.lists_options:
+        listing = [name for name, other in PROMPTS.items() if other.lists_options]
+        raise ValueError(
+            f'The permutations parameter of render_prompts must be "none" for {prompt!r}, which lists no '
+            f"options. "
+            f'Got "cyclic" instead; the prompts {listing} can be rotated.'
+        )
+    if option_order != "given" and (isinstance(option_order, bool | str) or option_order < 0):
+        raise ValueError(
+            'The option_order parameter of render_prompts must be "given" or a seed of at least 0. '
+            f"Got {option_order!r} instead."
+        )
+    use_chat = _resolve_chat(chat, tokenizer)
+    items = validate_items(items)
+    asked = [row for row, reason in enumerate(items["excluded"]) if reason is None]
+    if not asked:
+        raise ValueError(
+            "The items parameter of render_prompts must hold an item that is not excluded. Got none; clear "
+            "the "
+            "excluded column of the items to ask."
+        )
+
+    write = _ChatWriter(form, tokenizer) if use_chat else _PlainWriter(form)
+    ids, questions, options = (items[name].tolist() for name in ("id", "question", "options"))
+    rows = []
+    for row in asked:
+        base = _option_order(ids[row], len(options[row]), option_order)
+        for rotation in range(len(base) if permutations == "cyclic" else 1):
+            order = base[rotation:] + base[:rotation]
+            listed = [options[row][index] for index in order]
+            text, prefix = write(questions[row], listed)
+            rows.append(
+                PromptRow(
+                    item=row,
+                    rotation=rotation,
+                    text=text,
+                    order=order,
+                    labels=LABELS[: len(order)] if form.lists_options else (),
+                    continuations=()
+                    if form.lists_options
+                    else tuple(prefix + option for option in options[row]),
+                    label_prefix=prefix,
+                )
+            )
+    bos = getattr(tokenizer, "bos_token", None) if use_chat else None
+    add_bos = not (bos and rows[0].text.startswith(bos))
+    return RenderedPrompts(
+        rows=rows,
+        prompt=prompt,
+        chat=use_chat,
+        setting="choice",
+        lists_options=form.lists_options,
+        scorings=form.scorings,
+        add_bos=add_bos,
+        hash=_hash(rows, add_bos),
+    )
+
+
+class _PlainWriter:
+    """Joins the blocks by empty lines; the answer follows "Answer:" after a space."""
+
+    def __init__(self, form: Prompt) -> None:
+        self.form = form
+        self.before = "".join(
+            f"{form.ask(example.question, example.options)} {_shown_answer(form, example)}\n\n"
+            for example in form.examples
+        )
+
+    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str]:
+        return self.before + self.form.ask(question, options), " "
+
+
+class _ChatWriter:
+    """Writes the blocks as turns; the answer follows the template's generation prompt."""
+
+    def __init__(self, form: Prompt, tokenizer: Any) -> None:
+        self.form = form
+        self.tokenizer = tokenizer
+        self.before = [{"role": "system", "content": form.system}]
+        for example in form.examples:
+            self.before.append(
+                {"role": "user", "content": form.ask_in_chat(example.question, example.options)}
+            )
+            self.before.append({"role": "assistant", "content": _shown_answer(form, example)})
+        gap = answer_gap(tokenizer, self._messages("Is this a question?", ["Yes", "No"]))
+        # A single space belongs to the answer's first token; anything else closes the prompt.
+        self.prefix = " " if gap.endswith(" ") else ""
+        self.closing = gap.removesuffix(" ")
+
+    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str]:
+        return render_chat(self.tokenizer, self._messages(question, options)) + self.closing, self.prefix
+
+    def _messages(self, question: str, options: Sequence[str]) -> list[dict[str, str]]:
+        return [*self.before, {"role": "user", "content": self.form.ask_in_chat(question, options)}]
+
+
+def _ask_moore2025(question: str, options: Sequence[str]) -> str:
+    lines = "".join(f"    {label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
+    return (
+        "Following is a question and a selection of answer choices. Provide the label for the answer with "
+        "which you "
+        f"most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
+    )
+
+
+def _ask_listed(question: str, options: Sequence[str]) -> str:
+    lines = "".join(f"{label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
+    return f"Question: {question}\n{lines}Answer:"
+
+
+def _ask_open(question: str, _options: Sequence[str]) -> str:
+    return f"Question: {question}\nAnswer:"
+
+
+def _ask_alone(question: str, _options: Sequence[str]) -> str:
+    return question
+
+
+_LETTER_ONLY = "Answer with the letter of one option and nothing else."
+_FEW_WORDS = "Answer in as few words as possible."
+
+PROMPTS = {
+    form.name: form
+    for form in (
+        Prompt("moore2025", True, (), _LETTER_ONLY, _ask_moore2025, _ask_moore2025),
+        Prompt("two_shot", True, TWO_SHOT_EXAMPLES, _LETTER_ONLY, _ask_listed, _ask_listed),
+        Prompt("open_two_shot", False, TWO_SHOT_EXAMPLES, _FEW_WORDS, _ask_open, _ask_alone),
+    )
+}
+
+
+def _shown_answer(form: Prompt, example: Example) -> str:
+    return LABELS[example.answer] if form.lists_options else example.options[example.answer]
+
+
+def _option_order(item_id: str, n_options: int, option_order: str | int) -> tuple[int, ...]:
+    if option_order == "given":
+        return tuple(range(n_options))
+
+    # Sorting by a hash depends on no library's random stream, so the order holds across versions.
+    def rank(index: int) -> bytes:
+        return hashlib.sha256(f"{option_order}\0{item_id}\0{index}".encode()).digest()
+
+    return tuple(sorted(range(n_options), key=rank))
+
+
+def _resolve_chat(chat: str, tokenizer: Any) -> bool:
+    if chat == "never":
+        return False
+    if tokenizer is None:
+        raise ValueError(
+            f'The tokenizer parameter of render_prompts must be given for chat="{chat}". Got None instead; '
+            'pass the tokenizer, or chat="never".'
+        )
+    if chat == "always" and not has_chat_template(tokenizer):
+        name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+        raise ValueError(
+            'The tokenizer parameter of render_prompts must have a chat template for chat="always". '
+            f'Got {name!r}, which has none; use chat="auto" or "never".'
+        )
+    return has_chat_template(tokenizer)
+
+
+def _check_choice(param: str, value: Any, known: Any) -> None:
+    if value not in known:
+        near = nearest_name(str(value), known)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise ValueError(
+            f"The {param} parameter of render_prompts must be one of {list(known)}. Got {value!r} "
+            f"instead.{hint}"
+        )
+
+
+def _hash(rows: Sequence[PromptRow], add_bos: bool) -> str:
+    digest = hashlib.sha256(json.dumps({"add_bos": add_bos}).encode())
+    for row in rows:
+        line = [row.rotation, row.text, row.order, row.labels, row.continuations, row.label_prefix]
+        digest.update(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    return digest.hexdigest()
