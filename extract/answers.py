@@ -13,9 +13,7 @@ class Problems(Protocol):
         """Name the row that the next block reads."""
 
 
-def resolve_answers(
-    answers: Sequence[Any], options: Sequence[Sequence[str]], problems: Problems
-) -> list[int | None]:
+def resolve_answers(answers: Sequence[Any], options: Sequence[Sequence[str]], problems: Problems) -> list[int | None]:
     """Turn answers into option indices counted from 0.
 
     A number is an index. A string may be an index ("2"), a letter ("C") or an option's text; a table keeps to
@@ -39,9 +37,7 @@ def resolve_answers(
     """
     ways: list[Callable[[str, Sequence[str]], int | None]] = [_as_index, _as_letter, _as_text]
     written = [(row, answer) for row, answer in enumerate(answers) if isinstance(answer, str)]
-    fitting = [
-        way for way in ways if all(way(answer, options[row]) is not None for row, answer in written)
-    ] or ways
+    fitting = [way for way in ways if all(way(answer, options[row]) is not None for row, answer in written)] or ways
     resolved: list[int | None] = []
     for row, (answer, choices) in enumerate(zip(answers, options, strict=True)):
         with problems.at(row):
@@ -49,9 +45,7 @@ def resolve_answers(
     return resolved
 
 
-def _resolve(
-    answer: Any, options: Sequence[str], ways: Sequence[Callable[[str, Sequence[str]], int | None]]
-) -> int:
+def _resolve(answer: Any, options: Sequence[str], ways: Sequence[Callable[[str, Sequence[str]], int | None]]) -> int:
     last = chr(ord("A") + len(options) - 1)
     if isinstance(answer, str):
         found = sorted({index for way in ways if (index := way(answer, options)) is not None})
@@ -59,15 +53,14 @@ def _resolve(
             raise ValueError(
                 f"The answer must name one option. Got {answer!r} instead, which reads as any of the options "
                 f"{[options[index] for index in found]}. Write the index (0 to {len(options) - 1}) as a "
-                f"number."
+                "number."
             )
         if not found:
             near = difflib.get_close_matches(answer, list(options), n=1, cutoff=0.6)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
                 f"The answer must be an index from 0 to {len(options) - 1}, a letter from A to {last}, an "
-                f"option's text "
-                f"or null. Got {answer!r} instead.{hint}"
+                f"option's text or null. Got {answer!r} instead.{hint}"
             )
         return found[0]
     if isinstance(answer, float) and answer.is_integer():
@@ -75,8 +68,7 @@ def _resolve(
     if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
         raise ValueError(
             f"The answer must be an index from 0 to {len(options) - 1} (counted from 0). Got {answer!r} "
-            f"instead. "
-            "Write null where no option is right or the right one is unknown."
+            "instead. Write null where no option is right or the right one is unknown."
         )
     return answer
 

@@ -14,36 +14,51 @@
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import jinja2
 
-# The day that Llama 3.1's template falls back to; an hour at which no directive of strftime is ambiguous.
-FIXED_DATE = datetime(2024, 7, 26, 12, 34, 56)
+# A Friday; the day that Llama 3.1's template falls back to where it finds no clock.
+FIXED_DATE = "26 Jul 2024"
 
 Messages = Sequence[Mapping[str, str]]
 
-# Written out, because strftime's names depend on the locale.
+# Written out, because strftime's names depend on the locale. Any other directive stays as it stands.
 _DIRECTIVES = {
-    "%d": "26", "%-d": "26", "%e": "26", "%b": "Jul", "%h": "Jul", "%B": "July", "%m": "07", "%-m": "7", "%Y":
-    "2024", "%y": "24", "%C": "20", "%G": "2024", "%a": "Fri", "%A": "Friday", "%u": "5", "%w": "5", "%j":
-    "208", "%-j": "208", "%U": "29", "%V": "30", "%W": "30", "%H": "12", "%-H": "12", "%I": "12", "%-I": "12",
-    "%M": "34", "%-M": "34", "%S": "56", "%-S": "56", "%f": "000000", "%p": "PM", "%z": "", "%Z": "", "%F":
-    "2024-07-26", "%D": "07/26/24", "%T": "12:34:56", "%R": "12:34", "%x": "07/26/24", "%X": "12:34:56", "%c":
-    "Fri Jul 26 12:34:56 2024", "%s": "1721997296",
-}  # fmt: skip
+    "%d": "26",
+    "%-d": "26",
+    "%e": "26",
+    "%b": "Jul",
+    "%B": "July",
+    "%m": "07",
+    "%-m": "7",
+    "%Y": "2024",
+    "%y": "24",
+    "%a": "Fri",
+    "%A": "Friday",
+    "%j": "208",
+    "%F": "2024-07-26",
+    "%H": "12",
+    "%I": "12",
+    "%M": "00",
+    "%S": "00",
+    "%T": "12:00:00",
+    "%p": "PM",
+    "%z": "",
+    "%Z": "",
+}
+# Jinja drops the line break after a block, so the template still starts at the start of a line.
 _FIXED_CLOCK = (
-    "{%- macro strftime_now(format='') -%}{{- format"
+    "{% macro strftime_now(format) %}{{ format"
     + "".join(f"|replace('{directive}', '{text}')" for directive, text in _DIRECTIVES.items())
-    + "|replace('%%', '%') -}}{%- endmacro -%}"
+    + " }}{% endmacro %}\n"
 )
 _PROBE = "doubtlens-answer"
 
 
 def has_chat_template(tokenizer: Any) -> bool:
     """Say whether a tokenizer carries a chat template."""
-    return getattr(tokenizer, "chat_template", None) is not None
+    return bool(getattr(tokenizer, "chat_template", None))
 
 
 def render_chat(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool = True) -> str:
@@ -69,34 +84,43 @@ def render_chat(tokenizer: Any, messages: Messages, *, add_generation_prompt: bo
     ValueError
         If the template refuses the conversation even without a system message.
     """
-    if messages[0]["role"] != "system":
-        return _apply(tokenizer, messages, add_generation_prompt)
-    system = messages[0]["content"]
-    try:
-        text = _apply(tokenizer, messages, add_generation_prompt)
+    attempts = [list(messages)]
+    system = ""
+    if messages[0]["role"] == "system":
+        system = messages[0]["content"]
+        first, *rest = messages[1:]
+        attempts.append([{"role": first["role"], "content": f"{system}\n\n{first['content']}"}, *rest])
+    refusal: Exception | None = None
+    for attempt in attempts:
+        try:
+            text = _apply(tokenizer, attempt, add_generation_prompt)
+        except jinja2.TemplateError as error:
+            refusal = error
+            continue
         if system in text:
             return text
-    except ValueError as refusal:
-        if not isinstance(refusal.__cause__, jinja2.TemplateError):
-            raise
-    first, *rest = messages[1:]
-    merged = {"role": first["role"], "content": f"{system}\n\n{first['content']}"}
-    return _apply(tokenizer, [merged, *rest], add_generation_prompt)
+    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    raise ValueError(
+        f"The chat template of {name!r} must accept turns of the roles "
+        f"{[turn['role'] for turn in attempts[-1]]} and write out their text. Got "
+        f"{refusal or 'a text without the first turn'} instead. "
+        'Use chat="never", or give the tokenizer another template.'
+    ) from refusal
 
 
-def answer_gap(tokenizer: Any, messages: Messages) -> str:
+def answer_gap(tokenizer: Any) -> str:
     """Find the white space that the template writes between its generation prompt and an assistant's answer.
 
     Returns
     -------
     str
-        For instance ``""`` (most templates) or ``" "`` (Llama-2). ``""`` too where the rendered answer does
-        not start with the generation prompt, or where something other than white space stands between.
+        For instance ``""`` (most templates) or ``" "`` (Llama-2, Mistral). ``""`` too where a rendered answer
+        does not start with the generation prompt, or where something other than white space stands between.
     """
-    opened = render_chat(tokenizer, messages)
-    answered = render_chat(
-        tokenizer, [*messages, {"role": "assistant", "content": _PROBE}], add_generation_prompt=False
-    )
+    turn = {"role": "user", "content": "Yes or no?"}
+    opened = render_chat(tokenizer, [turn])
+    answer = {"role": "assistant", "content": _PROBE}
+    answered = render_chat(tokenizer, [turn, answer], add_generation_prompt=False)
     if not answered.startswith(opened) or _PROBE not in answered[len(opened) :]:
         return ""
     gap = answered[len(opened) :].partition(_PROBE)[0]
@@ -104,22 +128,13 @@ def answer_gap(tokenizer: Any, messages: Messages) -> str:
 
 
 def _apply(tokenizer: Any, messages: Messages, add_generation_prompt: bool) -> str:
-    template = tokenizer.get_chat_template()
-    try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            chat_template=_FIXED_CLOCK + template,
-            add_generation_prompt=add_generation_prompt,
-            tokenize=False,
-            date_string=FIXED_DATE.strftime("%d ") + "Jul 2024",
-            enable_thinking=False,
-            thinking=False,
-        )
-    except jinja2.TemplateError as error:
-        name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-        raise ValueError(
-            f"The chat template of {name!r} must accept a conversation of the roles "
-            f"{[message['role'] for message in messages]}. Got {type(error).__name__}: {error}. "
-            'Use chat="never", or give the tokenizer another template.'
-        ) from error
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in messages],
+        chat_template=_FIXED_CLOCK + tokenizer.get_chat_template(),
+        add_generation_prompt=add_generation_prompt,
+        tokenize=False,
+        date_string=FIXED_DATE,
+        enable_thinking=False,
+        thinking=False,
+    )
     return str(text)

@@ -1,12 +1,12 @@
 """From a source's columns to the documented ones: the mapping, spread options, cells that are still text."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .cells import is_missing
 from .items import ITEM_COLUMNS, MEASURED_COLUMNS
 from .nearest import nearest_name
 from .readers import Source
@@ -61,42 +61,39 @@ def map_columns(source: Source, columns: Columns | None = None) -> Source:
         for name, wanted in mapping.items():
             if isinstance(wanted, str):
                 new[name] = _reach(record, wanted)
-            elif name == "options":
-                new[name] = _collect(record, wanted, f"{source.origin}, {place}")
             else:
-                new[name] = [_reach(record, column) for column in wanted]
+                new[name] = _collect(record, wanted, f"{source.origin}, {place}")
         records.append(_read_cells(new, f"{source.origin}, {place}") if source.text_cells else new)
-    order = [name for name in _DOCUMENTED if name in known] + [
-        name for name in kept if name not in _DOCUMENTED
-    ]
+    order = [name for name in _DOCUMENTED if name in known] + [name for name in kept if name not in _DOCUMENTED]
     return replace(source, columns=order, records=records, text_cells=False)
 
 
 def _check_mapping(source: Source, mapping: Columns) -> None:
-    reachable = set(source.columns)
-    for record in source.records[:1]:
-        reachable |= {
-            f"{name}.{key}" for name, cell in record.items() if isinstance(cell, dict) for key in cell
-        }
+    nested = {
+        f"{name}.{key}"
+        for record in (source.records if mapping else [])
+        for name, cell in record.items()
+        if isinstance(cell, dict)
+        for key in cell
+    }
+    reachable = nested | set(source.columns)
     for name, wanted in mapping.items():
         if name not in _DOCUMENTED:
             raise ValueError(
                 f"The columns parameter of load_items must map documented columns {list(_DOCUMENTED)} to "
-                f"those of the "
-                f"source. Got {name!r} instead.{_hint(nearest_name(name, _DOCUMENTED))}"
+                f"those of the source. Got {name!r} instead.{_hint(nearest_name(name, _DOCUMENTED))}"
             )
         if not isinstance(wanted, str) and name not in _LISTS:
             raise ValueError(
                 f"The columns parameter of load_items must name one source column for {name!r}. Got "
-                f"{wanted!r} instead; "
-                f"only {', '.join(_LISTS)} can be collected from several."
+                f"{wanted!r} instead; only {', '.join(_LISTS)} can be collected from several."
             )
         for column in _names(wanted):
             if column not in reachable:
                 raise ValueError(
                     f"The columns parameter of load_items must name columns that {source.origin} has. Got "
-                    f"{column!r} for "
-                    f"{name!r} instead; it has {sorted(reachable)}.{_hint(nearest_name(column, reachable))}"
+                    f"{column!r} for {name!r} instead; it has "
+                    f"{sorted(reachable)}.{_hint(nearest_name(column, reachable))}"
                 )
 
 
@@ -106,8 +103,7 @@ def _refuse_misspelt(source: Source, kept: Sequence[str], known: Sequence[str]) 
         if near and near not in known:
             raise ValueError(
                 f"{source.origin} has the unknown column {column!r} and no column {near!r}. Did you mean "
-                f"{near!r}? Rename "
-                f"it, or pass columns={{{near!r}: {column!r}}}."
+                f"{near!r}? Rename it, or pass columns={{{near!r}: {column!r}}}."
             )
 
 
@@ -119,8 +115,7 @@ def _refuse_absent(source: Source, known: Sequence[str]) -> None:
             spread = ", nor columns A, B, ... or option_1, option_2, ..." if name == "options" else ""
             raise ValueError(
                 f"{source.origin} must have a column {name!r}. Got the columns {source.columns} "
-                f"instead{spread}. "
-                f"Rename one of them, or pass columns={{{name!r}: {other or '...'!r}}}."
+                f"instead{spread}. Rename one of them, or pass columns={{{name!r}: {other or '...'!r}}}."
             )
 
 
@@ -134,20 +129,17 @@ def _spread_options(columns: Sequence[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def _collect(record: Mapping[str, Any], columns: Sequence[str], place: str) -> list[Any]:
+def _collect(record: Mapping[str, Any], columns: Sequence[str], place: str) -> list[Any] | None:
     cells = [_reach(record, column) for column in columns]
-    filled = [
-        not (cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))) for cell in cells
-    ]
+    filled = [not (is_missing(cell) or cell == "") for cell in cells]
     length = max((position + 1 for position, full in enumerate(filled) if full), default=0)
     if not all(filled[:length]):
         gap = columns[filled.index(False)]
         raise ValueError(
-            f"{place}: The option columns must be filled without gaps. Got an empty {gap!r} before "
-            f"{columns[length - 1]!r}; "
-            "move the options together."
+            f"{place}: The columns {list(columns)} must be filled without gaps. Got an empty {gap!r} before "
+            f"{columns[length - 1]!r}; move the cells together."
         )
-    return cells[:length]
+    return cells[:length] or None
 
 
 def _read_cells(record: dict[str, Any], place: str) -> dict[str, Any]:
@@ -162,8 +154,7 @@ def _read_cells(record: dict[str, Any], place: str) -> dict[str, Any]:
             record[name] = _number(name, cell, place)
     if isinstance(record.get("responses"), list):
         record["responses"] = [
-            _number("responses", cell, place) if isinstance(cell, str) else cell
-            for cell in record["responses"]
+            _number("responses", cell, place) if isinstance(cell, str) else cell for cell in record["responses"]
         ]
     return record
 
@@ -176,7 +167,7 @@ def _json_list(name: str, cell: str, place: str) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(
             f"{place}: The {name} must be a JSON list in a CSV file. Got {cell!r} instead. Write for "
-            f"instance "
+            "instance "
             '["yes", "no"], each quote doubled inside the quoted cell.'
         )
     return value

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from .columns import Columns, map_columns
-from .items import build_items
+from .items import build_items, frame_records
 from .nearest import nearest_name
 from .readers import FILE_SUFFIXES, Source, read_file, read_hub, read_jsonl
 
@@ -36,9 +36,7 @@ DATASETS = {
 }
 
 
-def load_items(
-    source: str | os.PathLike[str] | pd.DataFrame, *, columns: Columns | None = None
-) -> pd.DataFrame:
+def load_items(source: str | os.PathLike[str] | pd.DataFrame, *, columns: Columns | None = None) -> pd.DataFrame:
     """Load questions into the documented columns (see :mod:`doubtlens.extract.items`).
 
     Parameters
@@ -110,11 +108,9 @@ def known_datasets() -> pd.DataFrame:
 
 def _from_frame(frame: pd.DataFrame, columns: Columns | None) -> pd.DataFrame:
     name = frame.attrs.get("name", "items")
-    records = [{str(key): value for key, value in record.items()} for record in frame.to_dict("records")]
-    places = [f"row {row}" for row in range(1, len(records) + 1)]
-    raw = map_columns(
-        Source(name, "the DataFrame", [str(key) for key in frame.columns], records, places), columns
-    )
+    origin = "the DataFrame"
+    records, places = frame_records(frame, origin=origin)
+    raw = map_columns(Source(name, origin, [str(key) for key in frame.columns], records, places), columns)
     items = build_items(raw.records, raw.places, origin=raw.origin, columns=raw.columns)
     items.attrs.update({**frame.attrs, "name": name})
     return items

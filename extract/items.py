@@ -20,15 +20,24 @@ people in [0, 1] who recalled the answer without options) and ``response_time_ms
 
 import hashlib
 import json
-import math
-import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .answers import resolve_answers
+from .cells import (
+    check_accepted,
+    check_measured,
+    check_options,
+    check_respondents,
+    check_responses,
+    check_text,
+    is_missing,
+    is_number,
+    plain,
+)
 
 ITEM_COLUMNS = (
     "id",
@@ -42,7 +51,6 @@ ITEM_COLUMNS = (
     "accepted",
 )
 MEASURED_COLUMNS = ("recall_correct", "response_time_ms")
-MAX_OPTIONS = 26
 _SHOWN_PROBLEMS = 5
 
 
@@ -71,11 +79,9 @@ def validate_items(frame: pd.DataFrame, *, origin: str = "the items table") -> p
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(
-            f"The frame parameter of validate_items must be a pandas.DataFrame. Got {type(frame).__name__} "
-            f"instead."
+            f"The frame parameter of validate_items must be a pandas.DataFrame. Got {type(frame).__name__} instead."
         )
-    records = [{str(key): value for key, value in record.items()} for record in frame.to_dict("records")]
-    places = [f"row {row}" for row in range(1, len(records) + 1)]
+    records, places = frame_records(frame, origin=origin)
     items = build_items(records, places, origin=origin, columns=[str(name) for name in frame.columns])
     items.attrs.update(frame.attrs)
     return items
@@ -112,9 +118,7 @@ def build_items(
         columns = list(dict.fromkeys(key for record in records for key in record))
     for name in ("question", "options"):
         if name not in columns:
-            raise ValueError(
-                f"{origin} must have a column {name!r}. Got the columns {list(columns)} instead."
-            )
+            raise ValueError(f"{origin} must have a column {name!r}. Got the columns {list(columns)} instead.")
 
     problems = _Problems(origin, places)
     ids = _ids(records, columns, problems)
@@ -122,39 +126,47 @@ def build_items(
     questions, options = [], []
     for row, record in enumerate(records):
         with problems.at(row):
-            questions.append(_text("question", record.get("question")))
+            questions.append(check_text("question", record.get("question")))
         with problems.at(row):
-            options.append(_options(record.get("options"), excluded=not is_missing(record.get("excluded"))))
+            options.append(check_options(record.get("options"), excluded=not is_missing(record.get("excluded"))))
     problems.raise_if_any()
     table["question"], table["options"] = questions, options
     table["answer"] = resolve_answers(
-        [None if is_missing(record.get("answer")) else _plain(record.get("answer")) for record in records],
+        [None if is_missing(record.get("answer")) else plain(record.get("answer")) for record in records],
         options,
         problems,
     )
     for name in ITEM_COLUMNS[4:]:
         table[name] = []
     for row, (record, choices) in enumerate(zip(records, options, strict=True)):
-        for name, cell in (
-            ("responses", lambda value: _responses(value, len(choices))),  # noqa: B023 - used at once
-            ("respondents", _respondents),
-            ("subject", lambda value: _text("subject", value)),
-            ("excluded", lambda value: _text("excluded", value)),
-            ("accepted", _accepted),
-        ):
+        checks: dict[str, Callable[[Any], Any]] = {
+            "responses": partial(check_responses, n_options=len(choices)),
+            "respondents": check_respondents,
+            "subject": partial(check_text, "subject"),
+            "excluded": partial(check_text, "excluded"),
+            "accepted": check_accepted,
+        }
+        for name, check in checks.items():
             value = record.get(name)
             with problems.at(row):
-                table[name].append(None if is_missing(value) else cell(value))
-    extras = {
-        name: [_plain(record.get(name)) for record in records] for name in columns if name not in ITEM_COLUMNS
-    }
+                table[name].append(None if is_missing(value) else check(value))
+    extras = {name: [plain(record.get(name)) for record in records] for name in columns if name not in ITEM_COLUMNS}
     for name in MEASURED_COLUMNS:
         for row, value in enumerate(extras.get(name, [])):
             with problems.at(row):
                 if not is_missing(value):
-                    _measured(name, value)
+                    check_measured(name, value)
     problems.raise_if_any()
     return _frame(table, extras)
+
+
+def frame_records(frame: pd.DataFrame, *, origin: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Split a DataFrame into one mapping per row and the place of each row ("row 1", ...)."""
+    if not frame.columns.is_unique:
+        repeated = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"{origin} must not name a column twice. Got {repeated!r} twice; rename one of them.")
+    records = [{str(key): value for key, value in record.items()} for record in frame.to_dict("records")]
+    return records, [f"row {row}" for row in range(1, len(records) + 1)]
 
 
 def items_hash(frame: pd.DataFrame) -> str:
@@ -185,13 +197,6 @@ def items_hash(frame: pd.DataFrame) -> str:
         line = json.dumps([_canonical(cell) for cell in cells], separators=(",", ":"), allow_nan=False)
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
-
-
-def is_missing(value: Any) -> bool:
-    """Say whether a cell is empty: None, NaN, NaT or pandas.NA."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return True
-    return isinstance(value, float | np.floating) and math.isnan(value)
 
 
 class _Problems:
@@ -233,21 +238,19 @@ def _ids(records: Sequence[Mapping[str, Any]], columns: Sequence[str], problems:
     ids: list[str] = []
     first: dict[str, int] = {}
     for row, record in enumerate(records):
-        value = _plain(record.get("id"))
+        value = plain(record.get("id"))
         with problems.at(row):
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(
                     f"The id must be a non-empty string or an integer. Got {value!r} instead. Give every "
-                    f"item an id, "
-                    "or leave the id column out altogether to have ids made."
+                    "item an id, or leave the id column out altogether to have ids made."
                 )
             if value in first:
                 raise ValueError(
                     f"The id must be unique. Got {value!r} again, first seen at "
-                    f"{problems.places[first[value]]}. "
-                    "Rename one of the two."
+                    f"{problems.places[first[value]]}. Rename one of the two."
                 )
             first[value] = row
             ids.append(value)
@@ -256,127 +259,13 @@ def _ids(records: Sequence[Mapping[str, Any]], columns: Sequence[str], problems:
     return ids
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        kind = "" if isinstance(value, str) or is_missing(value) else f" ({type(value).__name__})"
-        mend = (
-            "Write the text, or remove the item." if name == "question" else "Write a text, or null for none."
-        )
-        raise ValueError(
-            f"The {name} must be a non-empty string. Got {_plain(value)!r}{kind} instead. {mend}"
-        )
-    return str(value)
-
-
-def _options(value: Any, *, excluded: bool) -> list[str]:
-    value = _plain(value)
-    if not isinstance(value, list):
-        raise ValueError(
-            f"The options must be a list of strings. Got {value!r} instead. "
-            'Write them as a list, for instance ["yes", "no"].'
-        )
-    if not 2 <= len(value) <= MAX_OPTIONS:
-        raise ValueError(
-            f"The options must be 2 to {MAX_OPTIONS} strings. Got {len(value)} instead. "
-            "Options are labelled A to Z: add the missing ones, or split or remove the item."
-        )
-    for position, option in enumerate(value):
-        if not isinstance(option, str) or not option.strip():
-            raise ValueError(
-                f"The options must be non-empty strings. Got {option!r} as option {position} (counted from "
-                f"0) instead. "
-                "Write its text in quotes."
-            )
-    texts = [option.strip() for option in value]
-    repeated = sorted({text for text in texts if texts.count(text) > 1})
-    if repeated and not excluded:
-        raise ValueError(
-            f"The options must differ from each other. Got {repeated[0]!r} {texts.count(repeated[0])} times "
-            f"instead. "
-            "Correct one of them, or say in the excluded column why the item is left out."
-        )
-    return [str(option) for option in value]
-
-
-def _responses(value: Any, n_options: int) -> list[float]:
-    value = _plain(value)
-    if not isinstance(value, list):
-        raise ValueError(
-            f"The responses must be a list of {n_options} numbers or null. Got {value!r} instead."
-        )
-    if len(value) != n_options:
-        raise ValueError(
-            f"The responses must be as many as the options ({n_options}). Got {len(value)} instead. "
-            "Give one number per option, 0 where nobody chose it."
-        )
-    for position, share in enumerate(value):
-        if not _is_number(share) or not math.isfinite(share) or share < 0:
-            raise ValueError(
-                f"The responses must be finite numbers of at least 0. Got {share!r} for option {position} "
-                f"(counted from "
-                "0) instead. Write counts or proportions, or null for the whole item if they are unknown."
-            )
-    if not any(value):
-        raise ValueError(
-            f"The responses must not all be zero. Got {value!r} instead. Write null if nobody was asked."
-        )
-    return [float(share) for share in value]
-
-
-def _respondents(value: Any) -> int:
-    if not _is_number(value) or not math.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(
-            f"The respondents must be a whole number of people, at least 1. Got {value!r} instead. "
-            "Write null where it is unknown."
-        )
-    return int(value)
-
-
-def _accepted(value: Any) -> list[str]:
-    value = _plain(value)
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(text, str) and text.strip() for text in value)
-    ):
-        raise ValueError(
-            f"The accepted answers must be a list of non-empty strings. Got {value!r} instead. Write null "
-            f"for none."
-        )
-    return [str(text) for text in value]
-
-
-def _measured(name: str, value: Any) -> None:
-    requirement = "a share in [0, 1]" if name == "recall_correct" else "a positive number of milliseconds"
-    inside = _is_number(value) and math.isfinite(value)
-    if not inside or not (0 <= value <= 1 if name == "recall_correct" else value > 0):
-        raise ValueError(
-            f"The {name} must be {requirement}. Got {value!r} instead. Write null where it is unknown."
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-
-
-def _plain(value: Any) -> Any:
-    """Turn arrays and numpy scalars, as Parquet gives them, into lists and Python numbers."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
-    return value
-
-
 def _canonical(value: Any) -> Any:
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, list):
         return [_canonical(element) for element in value]
     if is_missing(value):
         return None
-    return float(value) if _is_number(value) else value
+    return float(value) if is_number(value) else value
 
 
 def _frame(table: Mapping[str, list[Any]], extras: Mapping[str, list[Any]]) -> pd.DataFrame:
@@ -398,6 +287,6 @@ def _extra(name: str, values: list[Any]) -> pd.Series:
     if present and all(isinstance(value, int) and not isinstance(value, bool) for value in present):
         small = all(-(2**63) <= value < 2**63 for value in present)
         return pd.Series(values, dtype="Int64" if small else "object")
-    if present and all(_is_number(value) for value in present):
+    if present and all(is_number(value) for value in present):
         return pd.Series(values, dtype="float64")
     return pd.Series(values, dtype=object)

@@ -56,17 +56,14 @@ def single_label_tokens(
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             raise LabelTokenError(
                 f"The labels of label_single must be one known token each after the prompt. Got {label!r}, "
-                f"which "
-                f"{_name(tokenizer)} writes as {tokenizer.convert_ids_to_tokens(ids)}. Use the scoring "
-                f"label_variants, or "
-                "text_sum with a prompt that lists no options."
+                f"which {_name(tokenizer)} writes as {tokenizer.convert_ids_to_tokens(ids)}. Use the scoring "
+                "label_variants, or text_sum with a prompt that lists no options."
             )
         if ids[0] in tokens:
             raise LabelTokenError(
                 f"The labels of label_single must have different tokens. Got the token {ids[0]} for both "
                 f"{labels[tokens.index(ids[0])]!r} and {label!r} from {_name(tokenizer)}. Use text_sum with "
-                f"a prompt that "
-                "lists no options."
+                "a prompt that lists no options."
             )
         tokens.append(ids[0])
     return tokens
@@ -104,10 +101,9 @@ def variant_label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[tuple[in
         own = tuple(sorted(claimed[position] - others))
         if not own:
             raise LabelTokenError(
-                f"The labels of label_variants must have a single-token spelling of their own. Got "
-                f"{label!r}, which has "
-                f"none in the vocabulary of {_name(tokenizer)}. Use text_sum with a prompt that lists no "
-                f"options."
+                "The labels of label_variants must have a single-token spelling of their own. Got "
+                f"{label!r}, which has none in the vocabulary of {_name(tokenizer)}. Use text_sum with a "
+                "prompt that lists no options."
             )
         found.append(own)
     return found
@@ -147,9 +143,7 @@ def continuations_tokens(
     return _tokens_after(tokenizer, text, continuations, add_special_tokens)
 
 
-def _tokens_after(
-    tokenizer: Any, text: str, endings: Sequence[str], add_special_tokens: bool
-) -> list[list[int]]:
+def _tokens_after(tokenizer: Any, text: str, endings: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
     texts = [text, *(text + ending for ending in endings)]
     prompt, *full = tokenizer(texts, add_special_tokens=add_special_tokens)["input_ids"]
     after = []
@@ -163,9 +157,8 @@ def _tokens_after(
                 f"The tokens of a prompt must stay the same when {ending!r} follows. Got "
                 f"{tokenizer.convert_ids_to_tokens(ids[shared:])} instead of "
                 f"{tokenizer.convert_ids_to_tokens(prompt[shared:])} and more from {_name(tokenizer)}. "
-                "Change the end of the prompt or the start of the answer; a tokenizer that closes every text "
-                "with an "
-                "end token needs add_eos_token=False."
+                "Change the end of the prompt or the start of the answer; a tokenizer that closes every "
+                "text with an end token needs add_eos_token=False."
             )
         after.append(list(ids[len(prompt) :]))
     return after

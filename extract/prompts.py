@@ -21,9 +21,10 @@ from typing import Any
 
 import pandas as pd
 
+from .cells import MAX_OPTIONS
 from .chat import answer_gap, has_chat_template, render_chat
 from .examples import TWO_SHOT_EXAMPLES, Example
-from .items import MAX_OPTIONS, validate_items
+from .items import validate_items
 from .nearest import nearest_name
 
 LABELS = tuple(chr(ord("A") + position) for position in range(MAX_OPTIONS))
@@ -164,8 +165,7 @@ def render_prompts(
     if not asked:
         raise ValueError(
             "The items parameter of render_prompts must hold an item that is not excluded. Got none; clear "
-            "the "
-            "excluded column of the items to ask."
+            "the excluded column of the items to ask."
         )
 
     write = _ChatWriter(form, tokenizer) if use_chat else _PlainWriter(form)
@@ -184,9 +184,7 @@ def render_prompts(
                     text=text,
                     order=order,
                     labels=LABELS[: len(order)] if form.lists_options else (),
-                    continuations=()
-                    if form.lists_options
-                    else tuple(prefix + option for option in options[row]),
+                    continuations=() if form.lists_options else tuple(prefix + option for option in options[row]),
                     label_prefix=prefix,
                 )
             )
@@ -226,28 +224,23 @@ class _ChatWriter:
         self.tokenizer = tokenizer
         self.before = [{"role": "system", "content": form.system}]
         for example in form.examples:
-            self.before.append(
-                {"role": "user", "content": form.ask_in_chat(example.question, example.options)}
-            )
+            self.before.append({"role": "user", "content": form.ask_in_chat(example.question, example.options)})
             self.before.append({"role": "assistant", "content": _shown_answer(form, example)})
-        gap = answer_gap(tokenizer, self._messages("Is this a question?", ["Yes", "No"]))
+        gap = answer_gap(tokenizer)
         # A single space belongs to the answer's first token; anything else closes the prompt.
         self.prefix = " " if gap.endswith(" ") else ""
         self.closing = gap.removesuffix(" ")
 
     def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str]:
-        return render_chat(self.tokenizer, self._messages(question, options)) + self.closing, self.prefix
-
-    def _messages(self, question: str, options: Sequence[str]) -> list[dict[str, str]]:
-        return [*self.before, {"role": "user", "content": self.form.ask_in_chat(question, options)}]
+        messages = [*self.before, {"role": "user", "content": self.form.ask_in_chat(question, options)}]
+        return render_chat(self.tokenizer, messages) + self.closing, self.prefix
 
 
 def _ask_moore2025(question: str, options: Sequence[str]) -> str:
     lines = "".join(f"    {label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
     return (
         "Following is a question and a selection of answer choices. Provide the label for the answer with "
-        "which you "
-        f"most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
+        f"which you most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
     )
 
 
@@ -314,8 +307,7 @@ def _check_choice(param: str, value: Any, known: Any) -> None:
         near = nearest_name(str(value), known)
         hint = f" Did you mean {near!r}?" if near else ""
         raise ValueError(
-            f"The {param} parameter of render_prompts must be one of {list(known)}. Got {value!r} "
-            f"instead.{hint}"
+            f"The {param} parameter of render_prompts must be one of {list(known)}. Got {value!r} instead.{hint}"
         )
 
 

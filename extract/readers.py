@@ -1,7 +1,9 @@
 """Reading raw records from a JSONL, CSV or Parquet file or from the Hugging Face hub, not yet validated."""
 
 import csv
+import io
 import json
+import re
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +18,7 @@ _HUB_OPTIONS = ("split", "config", "revision")
 
 @dataclass(frozen=True)
 class Source:
-    """Raw records and where they stand: ``places[i]`` ("line 7") is the place of ``records[i]`` in
-    ``origin``.
+    """Raw records; ``places[i]`` ("line 7") says where ``records[i]`` stands in ``origin``.
 
     ``text_cells`` says that every cell is a string (CSV), so that lists and numbers have still to be read.
     """
@@ -43,8 +44,8 @@ def read_file(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix not in FILE_SUFFIXES:
         raise ValueError(
-            f"An items file must end in one of {', '.join(FILE_SUFFIXES)}. Got {str(path)!r} instead. "
-            "Save it as one JSON object per line (.jsonl), or as CSV or Parquet."
+            f"An items file must end in one of {', '.join(FILE_SUFFIXES)}. Got {str(path)!r} instead. Save "
+            "it as one JSON object per line (.jsonl), or as CSV or Parquet."
         )
     if not path.exists():
         near = nearest_name(path.name, [entry.name for entry in path.parent.glob("*")])
@@ -70,14 +71,11 @@ def read_jsonl(name: str, origin: str, content: bytes) -> Source:
         try:
             record = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{origin}, line {number} must be UTF-8. Got {error}. Save the file as UTF-8."
-            ) from error
+            raise ValueError(f"{origin}, line {number} must be UTF-8. Got {error}. Save the file as UTF-8.") from error
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{origin}, line {number} must be one JSON object. Got broken JSON at column {error.colno}: "
-                f"{error.msg}. "
-                "Mend the line; an object may not run over several lines."
+                f"{error.msg}. Mend the line; an object may not run over several lines."
             ) from error
         if not isinstance(record, dict):
             raise ValueError(
@@ -92,25 +90,26 @@ def read_jsonl(name: str, origin: str, content: bytes) -> Source:
 
 def _read_csv(path: Path) -> Source:
     # The csv module reads every cell as written, so that "None" and "NA" stay options, and it knows the line.
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
-        rows = _csv_rows(path, reader)
-        _, header = next(rows)
-        repeated = [name for name in header if header.count(name) > 1]
-        if repeated:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line} must be UTF-8. Got {error}. Save the file as UTF-8.") from error
+    rows = _csv_rows(path, csv.reader(io.StringIO(text, newline=""), strict=True))
+    _, header = next(rows, (0, []))
+    repeated = [name for name in header if header.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{path} must not name a column twice. Got {repeated[0]!r} twice; rename one of them.")
+    records, places = [], []
+    for line, row in rows:
+        if len(row) != len(header):
             raise ValueError(
-                f"{path} must not name a column twice. Got {repeated[0]!r} twice; rename one of them."
+                f"{path}, line {line} must have {len(header)} cells like the header. Got {len(row)} instead. "
+                "Put a text that holds a comma into double quotes."
             )
-        records, places = [], []
-        for line, row in rows:
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{path}, line {line} must have {len(header)} cells like the header. Got {len(row)} "
-                    f"instead. "
-                    "Put a text that holds a comma into double quotes."
-                )
-            records.append(dict(zip(header, row, strict=True)))
-            places.append(f"line {line}")
+        records.append(dict(zip(header, row, strict=True)))
+        places.append(f"line {line}")
     return Source(path.stem, str(path), header, records, places, text_cells=True)
 
 
@@ -122,10 +121,9 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
             row = next(reader)
         except StopIteration:
             return
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             raise ValueError(
-                f"{path}, line {start} must be CSV in UTF-8. Got: {error}. Close every quote and save as "
-                f"UTF-8."
+                f"{path}, line {start} must be CSV. Got: {error}. Close every quote, and double those inside a cell."
             ) from error
         if row:
             yield start, row
@@ -143,8 +141,7 @@ def _read_parquet(path: Path) -> Source:
 
 
 def read_hub(source: str) -> Source:
-    """Read ``hub:org/name?split=test``, with ``config=`` and ``revision=`` if needed, through the datasets
-    library.
+    """Read ``hub:org/name?split=test``, with ``&config=`` and ``&revision=`` if needed, through ``datasets``.
 
     Raises
     ------
@@ -152,7 +149,8 @@ def read_hub(source: str) -> Source:
         The address lacks the name or the split, or has an unknown option.
     """
     repository, _, query = source.removeprefix("hub:").partition("?")
-    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    # A plus joins splits ("train+test"); in a web address it would mean a space.
+    options = dict(urllib.parse.parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
     form = "hub:org/name?split=test, with &config=... and &revision=... if needed"
     for key in options:
         if key not in _HUB_OPTIONS:
@@ -172,7 +170,8 @@ def read_hub(source: str) -> Source:
     except Exception as error:
         error.add_note(f"while reading the items of {source!r} from the Hugging Face hub")
         raise
-    name = "-".join([repository.rsplit("/", 1)[-1], *filter(None, [options.get("config")]), options["split"]])
+    parts = [repository.rstrip("/").rsplit("/", 1)[-1], options.get("config"), options["split"]]
+    name = re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part))
     return _from_rows(name, source, table.column_names, table.to_list())
 
 
