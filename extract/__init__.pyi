@@ -6,3 +6,6 @@ from .items import items_hash as items_hash
 from .items import validate_items as validate_items
 from .prompts import PROMPTS as PROMPTS
 from .prompts import render_prompts as render_prompts
+from .capture import Interrupted as Interrupted, extract as extract
+from .checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
+from .store import Run as Run, open_run as open_run

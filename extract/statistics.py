@@ -32,7 +32,7 @@ HEAD = 1024
 INCLUSIVE_TOLERANCE = 1e-9
 # exp(-800) is 0 in float64: a floor for -inf that keeps w * x at 0 instead of NaN and changes no other term.
 _LOWEST = -800.0
-_BLOCK_ELEMENTS = 2**24  # read from disk or processed on a GPU at once: 64 MiB of float32
+_BLOCK_ELEMENTS = 2**22  # read from disk or processed on a GPU at once: 16 MiB of float32
 _CACHE_ELEMENTS = 2**17  # float64 work arrays of 1 MiB
 
 

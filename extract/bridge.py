@@ -1,0 +1,130 @@
+"""A TransformerBridge that shares a checkpoint's weights and leaves its model alone.
+
+Booting a bridge rewires the model that it is given and turns it to eager attention. So the bridge gets a skeleton:
+
+1. the module tree is built on the meta device from a deep copy of the configuration;
+2. ``load_state_dict(assign=True)`` hands it the checkpoint's own tensors;
+3. buffers that are not saved with the weights (rotary frequencies, embedding scales) are copied over;
+4. TransformerLens rewires the skeleton.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from .checkpoints import Checkpoint
+
+
+def architecture_of(model: Any) -> str:
+    """Name of the model class, under which TransformerLens registers its adapters."""
+    return type(model).__name__
+
+
+def site_modules(checkpoint: Checkpoint) -> dict[str, str | None]:
+    """Where TransformerLens's adapter for this architecture finds the parts of a block.
+
+    Returns:
+        ``blocks``: path of the list of blocks; ``resid_mid``: path inside a block of the module whose INPUT is the
+        residual between attention and MLP, or None where there is none (parallel blocks).
+
+    Raises:
+        ValueError: TransformerLens has no adapter for the architecture.
+    """
+    with silenced():
+        from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+        from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
+
+        model = checkpoint.model
+        architecture = architecture_of(model)
+        try:
+            config = build_bridge_config_from_hf(
+                copy.deepcopy(model.config), architecture, checkpoint.name, checkpoint.dtype
+            )
+            adapter = ArchitectureAdapterFactory.select_architecture_adapter(config)
+        except ValueError as error:
+            raise ValueError(f"TransformerLens has no adapter for {architecture}: {error}") from error
+    blocks = adapter.component_mapping["blocks"]
+    target = blocks.hook_aliases.get("hook_resid_mid")
+    path = None
+    if target is not None:
+        part = blocks.submodules.get(target.removesuffix(".hook_in"))
+        path = None if part is None else part.name
+    return {"blocks": blocks.name, "resid_mid": path}
+
+
+def build_bridge(checkpoint: Checkpoint) -> TransformerBridge:
+    """The bridge of `Checkpoint.bridge`; see there."""
+    with silenced():
+        from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+        model = checkpoint.model
+        config = copy.deepcopy(model.config)
+        # A dequantised GGUF still names its quantiser, and a skeleton must not be quantised again.
+        config.__dict__.pop("quantization_config", None)
+        skeleton = skeleton_of(model, config)
+        tokenizer = copy.deepcopy(checkpoint.tokenizer)
+        if not getattr(tokenizer, "name_or_path", None):
+            tokenizer.name_or_path = checkpoint.name  # an in-memory tokenizer without one crashes the boot
+        architecture = architecture_of(model)
+        try:
+            return build_bridge_from_module(
+                skeleton,
+                architecture,
+                hf_config=config,
+                tokenizer=tokenizer,
+                dtype=checkpoint.dtype,
+                device=checkpoint.device,
+                model_name=checkpoint.name,
+            )
+        except ValueError as error:
+            raise ValueError(f"TransformerLens cannot wrap {architecture}: {error}") from error
+
+
+def skeleton_of(model: Any, config: Any) -> Any:
+    """A second module tree of the same class, with eager attention, over the very same tensors."""
+    with torch.device("meta"):
+        skeleton = type(model)._from_config(
+            config, attn_implementation="eager", dtype=next(model.parameters()).dtype
+        )
+    skeleton.load_state_dict(model.state_dict(), assign=True, strict=False)
+    skeleton.tie_weights()
+    originals = dict(model.named_buffers())
+    for name, buffer in list(skeleton.named_buffers()):
+        if buffer.device.type == "meta":
+            parent, _, leaf = name.rpartition(".")
+            skeleton.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)
+    for name, module in model.named_modules():
+        _copy_plain_tensors(module, skeleton.get_submodule(name))
+    lost = [name for name, tensor in skeleton.named_parameters() if tensor.device.type == "meta"]
+    if lost:
+        raise ValueError(f"these weights were not handed over to the bridge: {lost[:5]}")
+    return skeleton.eval().requires_grad_(False)
+
+
+def _copy_plain_tensors(source: Any, target: Any) -> None:
+    """Tensors kept as plain attributes (rotary ``original_inv_freq``) are neither parameters nor buffers."""
+    for key, value in vars(source).items():
+        if isinstance(value, torch.Tensor):
+            setattr(target, key, value)
+
+
+class silenced:
+    """TransformerLens logs and warns while it imports and boots; nothing of that concerns the user here."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *details: object) -> None:
+        logging.disable(logging.NOTSET)
+        self._warnings.__exit__(*details)

@@ -1,0 +1,47 @@
+"""What a run is: the fields that must agree before rows of two sessions may stand in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+# A finished run stays valid when a library is updated; rows from two versions are not mixed in one file.
+VERSIONED = "versions"
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON-serialisable value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("doubtlens", "torch", "transformers", "tokenizers", "numpy", "h5py")
+    return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
+
+
+def require_same(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], *, where: str, versions: bool, mend: str
+) -> None:
+    """Compare two identities field by field.
+
+    Raises:
+        ValueError: a field differs; it is named with both values and the mend.
+    """
+    for field in sorted(set(stored) | set(wanted)):
+        if field == VERSIONED and not versions:
+            continue
+        if stored.get(field) != wanted.get(field):
+            raise ValueError(
+                f"{where} was made with {field} = {_short(stored.get(field))}, and {field} = "
+                f"{_short(wanted.get(field))} is asked for now. {mend}"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else text[:197] + "..."
