@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import entr, logsumexp
 
 from ..extract.statistics import NUCLEI, logit_statistics
@@ -98,6 +99,11 @@ def output_measures(
                 f"The convention parameter of output_measures must be None unless nucleus='exclusive': "
                 f"only there can a nucleus be empty. Got {convention!r} with nucleus={nucleus!r} instead."
             )
+    if isinstance(measures, str):
+        raise ValueError(
+            f"The measures parameter of output_measures must be a list of names. "
+            f"Got {measures!r} instead; pass [{measures!r}]."
+        )
     for name in measures if measures is not None else ():
         if name not in MEASURES:
             raise ValueError(unknown_name("measures", "output_measures", "measures", name, MEASURES))
@@ -105,8 +111,8 @@ def output_measures(
     if run is not None:
         if not (logits is None and choice_logits is None and n_options is None):
             raise ValueError(
-                "The logits, choice_logits and n_options parameters of output_measures must be None with a run. "
-                "Got both instead; pass the run or the arrays."
+                "The run parameter of output_measures must be None where logits, choice_logits or n_options "
+                "are given. Got both instead; pass the run or the arrays."
             )
         return _of_run(run, scoring, nucleus, convention, measures)
     if logits is None and choice_logits is None:
@@ -137,10 +143,14 @@ def _of_run(
         reason = "with permutations='cyclic' the scores are means of renormalised log-probabilities"
     absent = _too_small(width) | ({} if reason is None else _unnormalised(reason))
     names = _selected(measures, absent)
-    scores, counts = _checked_scores(run.choice_scores(scoring), run.items["n_options"], len(run.items))
+    try:
+        scores, counts = _checked_scores(run.choice_scores(scoring), run.items["n_options"], len(run.items))
+        choices = _choice_measures(scores, counts, scoring)
+    except ValueError as error:
+        error.add_note(f"while reading the {scoring} scores of the run, row = position in run.items")
+        raise
     statistics = {str(name): column.to_numpy() for name, column in run.statistics().items()}
     values = _vocabulary_measures(names, statistics, width, nucleus, convention)
-    choices = _choice_measures(scores, counts, check_mass=scoring.startswith("label") and reason is None)
     keys: dict[str, Any] = {key: run.info[key] for key in RUN_KEYS}
     keys = {"model": keys["model"], "dataset": keys["dataset"], "item": run.items["id"].to_numpy()} | keys
     return _table(keys | {"scoring": scoring, "nucleus": nucleus}, names, values | choices, len(run.items))
@@ -193,11 +203,10 @@ def _of_arrays(
     if choice_logits is not None:
         scores, counts = _checked_scores(choice_logits, n_options, None if logits is None else n)
         n = len(scores)
-        if log_sum_exp is not None and str(scoring).startswith("label"):
-            scores = scores - log_sum_exp[:, None]
-            values |= _choice_measures(scores, counts, check_mass=True)
-        else:
-            values |= _choice_measures(scores, counts, check_mass=False)
+        if str(scoring).startswith("label"):
+            # Without logits any normaliser will do: what depends on it is not returned.
+            scores -= logsumexp(scores, axis=1, keepdims=True) if log_sum_exp is None else log_sum_exp[:, None]
+        values |= _choice_measures(scores, counts, str(scoring))
     return _table({"scoring": scoring, "nucleus": nucleus}, names, values, n)
 
 
@@ -273,7 +282,7 @@ def _share(entropy: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
 
 def _checked_scores(scores: Any, n_options: Any, rows: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Scores as float64 [N, Kmax] with -inf beyond each row's K, and K as int64 [N]."""
-    scores = np.array(scores, dtype=np.float64)
+    scores = np.array(_on_host(scores), dtype=np.float64)
     if scores.ndim != 2:
         raise ValueError(
             f"The choice_logits parameter of output_measures must have the shape [rows, options]. "
@@ -289,20 +298,16 @@ def _checked_scores(scores: Any, n_options: Any, rows: int | None) -> tuple[np.n
         missing = np.isnan(scores)
         counts = np.where(missing.any(axis=1), missing.argmax(axis=1), scores.shape[1]).astype(np.int64)
         beyond = positions >= counts[:, None]
-        _refuse_row(
-            (beyond & ~missing).any(axis=1), "hold NaN only beyond the last option", "a NaN before a score"
-        )
+        _refuse_row((beyond & ~missing).any(axis=1), "hold NaN only beyond the last option", "a NaN before a score")
     else:
-        counts = np.asarray(n_options)
+        counts = np.asarray(_on_host(n_options))
         if counts.shape != (len(scores),) or not np.issubdtype(counts.dtype, np.integer):
             raise ValueError(
                 f"The n_options parameter of output_measures must hold one integer per row, {len(scores)}. "
                 f"Got shape {counts.shape} of dtype {counts.dtype} instead."
             )
         counts = counts.astype(np.int64)
-        _refuse_row(
-            counts > scores.shape[1], f"hold K scores in {scores.shape[1]} columns", "a larger n_options"
-        )
+        _refuse_row(counts > scores.shape[1], f"hold K scores in {scores.shape[1]} columns", "a larger n_options")
         beyond = positions >= counts[:, None]
     _refuse_row(counts < 2, "hold at least 2 options", "fewer")
     scores[beyond] = -np.inf
@@ -310,6 +315,14 @@ def _checked_scores(scores: Any, n_options: Any, rows: int | None) -> tuple[np.n
     _refuse_row(np.isposinf(scores).any(axis=1), "hold no +inf", "+inf")
     _refuse_row(np.isneginf(scores).all(axis=1), "hold a finite score", "only -inf")
     return scores, counts
+
+
+def _on_host(values: Any) -> Any:
+    # bfloat16 has no numpy dtype, float64 holds every floating dtype of torch.
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        return (values.double() if values.is_floating_point() else values).numpy()
+    return values
 
 
 def _refuse_row(bad: np.ndarray, requirement: str, got: str) -> None:
@@ -321,24 +334,24 @@ def _refuse_row(bad: np.ndarray, requirement: str, got: str) -> None:
         )
 
 
-def _choice_measures(scores: np.ndarray, counts: np.ndarray, *, check_mass: bool) -> dict[str, np.ndarray]:
-    """Every choice measure of checked log scores, also those that `_selected` then leaves out."""
-    log_mass = logsumexp(scores, axis=1) if len(scores) else np.empty(0)
-    if check_mass:
-        need = "be part of logits, with a total probability of at most 1,"
+def _choice_measures(scores: np.ndarray, counts: np.ndarray, scoring: str) -> dict[str, np.ndarray]:
+    """Every choice measure of checked log-probabilities, also those that `_selected` then leaves out."""
+    log_mass = np.asarray(logsumexp(scores, axis=1)) if len(scores) else np.empty(0)
+    if scoring.startswith("label"):
+        need = "be logits of different tokens of logits, with a total probability of at most 1,"
         _refuse_row(log_mass > _MASS_TOLERANCE, need, "more")
+    else:
+        need = "be log-likelihoods of at most 0"
+        _refuse_row((scores > _MASS_TOLERANCE).any(axis=1), need, "more")
     p = np.exp(scores - log_mass[:, None])
     best = scores.max(axis=1, initial=-np.inf)
     two_largest = np.sort(p, axis=1)[:, -2:]
     entropy = np.minimum(entr(p).sum(axis=1), np.log(counts))
-    # Raw label logits without a normaliser may overflow here; their probabilities are not returned.
-    with np.errstate(over="ignore"):
-        mass, probability = np.exp(log_mass), np.exp(best)
     return {
         "choice_entropy": entropy,
         "choice_entropy_normalized": _share(entropy, counts.astype(np.float64)),
-        "choice_probability": probability,
-        "choice_mass": mass,
+        "choice_probability": np.exp(best),
+        "choice_mass": np.exp(log_mass),
         "choice_margin": two_largest[:, 1] - two_largest[:, 0],
         "choice": scores.argmax(axis=1).astype(np.int64),
         "choice_ties": (scores == best[:, None]).sum(axis=1),
