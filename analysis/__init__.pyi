@@ -1,0 +1,9 @@
+from .agreement import agreement as agreement
+from .alignment import alignment as alignment
+from .alignment import alignment_controls as alignment_controls
+from .calibration import calibration as calibration
+from .calibration import calibration_by_subject as calibration_by_subject
+from .calibration_error import brier as brier
+from .calibration_error import ece as ece
+from .discrimination import auroc as auroc
+from .kendall import kendall_distance as kendall_distance
