@@ -52,23 +52,22 @@ def _resolve(answer: Any, options: Sequence[str], ways: Sequence[Callable[[str, 
         if len(found) > 1:
             raise ValueError(
                 f"The answer must name one option. Got {answer!r} instead, which reads as any of the options "
-                f"{[options[index] for index in found]}. Write the index (0 to {len(options) - 1}) as a "
-                "number."
+                f"{[options[index] for index in found]}. Write the index (0 to {len(options) - 1}) as a number."
             )
         if not found:
             near = difflib.get_close_matches(answer, list(options), n=1, cutoff=0.6)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"The answer must be an index from 0 to {len(options) - 1}, a letter from A to {last}, an "
-                f"option's text or null. Got {answer!r} instead.{hint}"
+                f"The answer must be an index from 0 to {len(options) - 1}, a letter from A to {last}, an option's "
+                f"text or null. Got {answer!r} instead.{hint}"
             )
         return found[0]
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
     if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
         raise ValueError(
-            f"The answer must be an index from 0 to {len(options) - 1} (counted from 0). Got {answer!r} "
-            "instead. Write null where no option is right or the right one is unknown."
+            f"The answer must be an index from 0 to {len(options) - 1} (counted from 0). Got {answer!r} instead. Write "
+            "null where no option is right or the right one is unknown."
         )
     return answer
 

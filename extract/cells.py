@@ -39,21 +39,21 @@ def check_options(value: Any, *, excluded: bool) -> list[str]:
         )
     if not 2 <= len(value) <= MAX_OPTIONS:
         raise ValueError(
-            f"The options must be 2 to {MAX_OPTIONS} strings. Got {len(value)} instead. Options are labelled "
-            "A to Z: add the missing ones, or split or remove the item."
+            f"The options must be 2 to {MAX_OPTIONS} strings. Got {len(value)} instead. Options are labelled A to Z: "
+            "add the missing ones, or split or remove the item."
         )
     for position, option in enumerate(value):
         if not isinstance(option, str) or not option.strip():
             raise ValueError(
-                f"The options must be non-empty strings. Got {option!r} as option {position} (counted from "
-                "0) instead. Write its text in quotes."
+                f"The options must be non-empty strings. Got {option!r} as option {position} (counted from 0) instead. "
+                "Write its text in quotes."
             )
     texts = [option.strip() for option in value]
     repeated = sorted({text for text in texts if texts.count(text) > 1})
     if repeated and not excluded:
         raise ValueError(
-            f"The options must differ from each other. Got {repeated[0]!r} {texts.count(repeated[0])} times "
-            "instead. Correct one of them, or say in the excluded column why the item is left out."
+            f"The options must differ from each other. Got {repeated[0]!r} {texts.count(repeated[0])} times instead. "
+            "Correct one of them, or say in the excluded column why the item is left out."
         )
     return [str(option) for option in value]
 
@@ -65,15 +65,14 @@ def check_responses(value: Any, n_options: int) -> list[float]:
         raise ValueError(f"The responses must be a list of {n_options} numbers or null. Got {value!r} instead.")
     if len(value) != n_options:
         raise ValueError(
-            f"The responses must be as many as the options ({n_options}). Got {len(value)} instead. Give one "
-            "number per option, 0 where nobody chose it."
+            f"The responses must be as many as the options ({n_options}). Got {len(value)} instead. Give one number "
+            "per option, 0 where nobody chose it."
         )
     for position, share in enumerate(value):
         if not is_number(share) or not math.isfinite(share) or share < 0:
             raise ValueError(
-                f"The responses must be finite numbers of at least 0. Got {share!r} for option {position} "
-                "(counted from 0) instead. Write counts or proportions, or null for the whole item if they "
-                "are unknown."
+                f"The responses must be finite numbers of at least 0. Got {share!r} for option {position} (counted "
+                "from 0) instead. Write counts or proportions, or null for the whole item if they are unknown."
             )
     if not any(value):
         raise ValueError(f"The responses must not all be zero. Got {value!r} instead. Write null if nobody was asked.")
@@ -84,8 +83,8 @@ def check_respondents(value: Any) -> int:
     """Return a whole number of at least 1."""
     if not is_number(value) or not math.isfinite(value) or value != int(value) or value < 1:
         raise ValueError(
-            f"The respondents must be a whole number of people, at least 1. Got {value!r} instead. Write "
-            "null where it is unknown."
+            f"The respondents must be a whole number of people, at least 1. Got {value!r} instead. Write null where it "
+            "is unknown."
         )
     return int(value)
 

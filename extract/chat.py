@@ -101,9 +101,8 @@ def render_chat(tokenizer: Any, messages: Messages, *, add_generation_prompt: bo
             return text
     name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
     raise ValueError(
-        f"The chat template of {name!r} must accept turns of the roles "
-        f"{[turn['role'] for turn in attempts[-1]]} and write out their text. Got "
-        f"{refusal or 'a text without the first turn'} instead. "
+        f"The chat template of {name!r} must accept turns of the roles {[turn['role'] for turn in attempts[-1]]} and "
+        f"write out their text. Got {refusal or 'a text without the first turn'} instead. "
         'Use chat="never", or give the tokenizer another template.'
     ) from refusal
 

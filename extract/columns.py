@@ -80,20 +80,19 @@ def _check_mapping(source: Source, mapping: Columns) -> None:
     for name, wanted in mapping.items():
         if name not in _DOCUMENTED:
             raise ValueError(
-                f"The columns parameter of load_items must map documented columns {list(_DOCUMENTED)} to "
-                f"those of the source. Got {name!r} instead.{_hint(nearest_name(name, _DOCUMENTED))}"
+                f"The columns parameter of load_items must map documented columns {list(_DOCUMENTED)} to those of the "
+                f"source. Got {name!r} instead.{_hint(nearest_name(name, _DOCUMENTED))}"
             )
         if not isinstance(wanted, str) and name not in _LISTS:
             raise ValueError(
-                f"The columns parameter of load_items must name one source column for {name!r}. Got "
-                f"{wanted!r} instead; only {', '.join(_LISTS)} can be collected from several."
+                f"The columns parameter of load_items must name one source column for {name!r}. Got {wanted!r} "
+                f"instead; only {', '.join(_LISTS)} can be collected from several."
             )
         for column in _names(wanted):
             if column not in reachable:
                 raise ValueError(
-                    f"The columns parameter of load_items must name columns that {source.origin} has. Got "
-                    f"{column!r} for {name!r} instead; it has "
-                    f"{sorted(reachable)}.{_hint(nearest_name(column, reachable))}"
+                    f"The columns parameter of load_items must name columns that {source.origin} has. Got {column!r} "
+                    f"for {name!r} instead; it has {sorted(reachable)}.{_hint(nearest_name(column, reachable))}"
                 )
 
 
@@ -102,8 +101,8 @@ def _refuse_misspelt(source: Source, kept: Sequence[str], known: Sequence[str]) 
         near = None if column in _DOCUMENTED else nearest_name(column, _DOCUMENTED, cutoff=0.8)
         if near and near not in known:
             raise ValueError(
-                f"{source.origin} has the unknown column {column!r} and no column {near!r}. Did you mean "
-                f"{near!r}? Rename it, or pass columns={{{near!r}: {column!r}}}."
+                f"{source.origin} has the unknown column {column!r} and no column {near!r}. Did you mean {near!r}? "
+                f"Rename it, or pass columns={{{near!r}: {column!r}}}."
             )
 
 
@@ -114,8 +113,8 @@ def _refuse_absent(source: Source, known: Sequence[str]) -> None:
             other = other or nearest_name(name, source.columns)
             spread = ", nor columns A, B, ... or option_1, option_2, ..." if name == "options" else ""
             raise ValueError(
-                f"{source.origin} must have a column {name!r}. Got the columns {source.columns} "
-                f"instead{spread}. Rename one of them, or pass columns={{{name!r}: {other or '...'!r}}}."
+                f"{source.origin} must have a column {name!r}. Got the columns {source.columns} instead{spread}. "
+                f"Rename one of them, or pass columns={{{name!r}: {other or '...'!r}}}."
             )
 
 
@@ -166,8 +165,7 @@ def _json_list(name: str, cell: str, place: str) -> list[Any]:
         value = None
     if not isinstance(value, list):
         raise ValueError(
-            f"{place}: The {name} must be a JSON list in a CSV file. Got {cell!r} instead. Write for "
-            "instance "
+            f"{place}: The {name} must be a JSON list in a CSV file. Got {cell!r} instead. Write for instance "
             '["yes", "no"], each quote doubled inside the quoted cell.'
         )
     return value

@@ -79,8 +79,7 @@ def load_items(source: str | os.PathLike[str] | pd.DataFrame, *, columns: Column
         hint = f" Did you mean {near!r}?" if near else ""
         raise ValueError(
             f"The source parameter of load_items must be one of {sorted(DATASETS)}, a path ending in "
-            f"{', '.join(FILE_SUFFIXES)}, 'hub:org/name?split=...' or a DataFrame. Got {source!r} "
-            f"instead.{hint}"
+            f"{', '.join(FILE_SUFFIXES)}, 'hub:org/name?split=...' or a DataFrame. Got {source!r} instead.{hint}"
         )
     raw = map_columns(raw, columns)
     items = build_items(raw.records, raw.places, origin=raw.origin, columns=raw.columns)

@@ -18,5 +18,5 @@ class Example:
 
 TWO_SHOT_EXAMPLES = (
     Example("What do bees make from the nectar of flowers?", ("Silk", "Honey", "Paper", "Pearls"), 1),
-    Example("On which continent is Kenya?", ("Asia", "Europe", "Africa", "South America"), 2),
+    Example("On which continent is Ghana?", ("Asia", "Europe", "Africa", "South America"), 2),
 )

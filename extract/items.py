@@ -244,13 +244,13 @@ def _ids(records: Sequence[Mapping[str, Any]], columns: Sequence[str], problems:
                 value = str(value)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(
-                    f"The id must be a non-empty string or an integer. Got {value!r} instead. Give every "
-                    "item an id, or leave the id column out altogether to have ids made."
+                    f"The id must be a non-empty string or an integer. Got {value!r} instead. Give every item an id, "
+                    "or leave the id column out altogether to have ids made."
                 )
             if value in first:
                 raise ValueError(
-                    f"The id must be unique. Got {value!r} again, first seen at "
-                    f"{problems.places[first[value]]}. Rename one of the two."
+                    f"The id must be unique. Got {value!r} again, first seen at {problems.places[first[value]]}. "
+                    "Rename one of the two."
                 )
             first[value] = row
             ids.append(value)

@@ -55,15 +55,15 @@ def single_label_tokens(
     for label, ids in zip(labels, _tokens_after(tokenizer, text, endings, add_special_tokens), strict=True):
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             raise LabelTokenError(
-                f"The labels of label_single must be one known token each after the prompt. Got {label!r}, "
-                f"which {_name(tokenizer)} writes as {tokenizer.convert_ids_to_tokens(ids)}. Use the scoring "
-                "label_variants, or text_sum with a prompt that lists no options."
+                f"The labels of label_single must be one known token each after the prompt. Got {label!r}, which "
+                f"{_name(tokenizer)} writes as {tokenizer.convert_ids_to_tokens(ids)}. Use the scoring label_variants, "
+                "or text_sum with a prompt that lists no options."
             )
         if ids[0] in tokens:
             raise LabelTokenError(
                 f"The labels of label_single must have different tokens. Got the token {ids[0]} for both "
-                f"{labels[tokens.index(ids[0])]!r} and {label!r} from {_name(tokenizer)}. Use text_sum with "
-                "a prompt that lists no options."
+                f"{labels[tokens.index(ids[0])]!r} and {label!r} from {_name(tokenizer)}. Use text_sum with a prompt "
+                "that lists no options."
             )
         tokens.append(ids[0])
     return tokens
@@ -101,9 +101,8 @@ def variant_label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[tuple[in
         own = tuple(sorted(claimed[position] - others))
         if not own:
             raise LabelTokenError(
-                "The labels of label_variants must have a single-token spelling of their own. Got "
-                f"{label!r}, which has none in the vocabulary of {_name(tokenizer)}. Use text_sum with a "
-                "prompt that lists no options."
+                f"The labels of label_variants must have a single-token spelling of their own. Got {label!r}, which "
+                f"has none in the vocabulary of {_name(tokenizer)}. Use text_sum with a prompt that lists no options."
             )
         found.append(own)
     return found
@@ -156,9 +155,9 @@ def _tokens_after(tokenizer: Any, text: str, endings: Sequence[str], add_special
             raise SeamError(
                 f"The tokens of a prompt must stay the same when {ending!r} follows. Got "
                 f"{tokenizer.convert_ids_to_tokens(ids[shared:])} instead of "
-                f"{tokenizer.convert_ids_to_tokens(prompt[shared:])} and more from {_name(tokenizer)}. "
-                "Change the end of the prompt or the start of the answer; a tokenizer that closes every "
-                "text with an end token needs add_eos_token=False."
+                f"{tokenizer.convert_ids_to_tokens(prompt[shared:])} and more from {_name(tokenizer)}. Change the end "
+                "of the prompt or the start of the answer; a tokenizer that closes every text with an end token needs "
+                "add_eos_token=False."
             )
         after.append(list(ids[len(prompt) :]))
     return after

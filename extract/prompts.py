@@ -164,8 +164,8 @@ def render_prompts(
     asked = [row for row, reason in enumerate(items["excluded"]) if reason is None]
     if not asked:
         raise ValueError(
-            "The items parameter of render_prompts must hold an item that is not excluded. Got none; clear "
-            "the excluded column of the items to ask."
+            "The items parameter of render_prompts must hold an item that is not excluded. Got none; clear the "
+            "excluded column of the items to ask."
         )
 
     write = _ChatWriter(form, tokenizer) if use_chat else _PlainWriter(form)
@@ -239,8 +239,8 @@ class _ChatWriter:
 def _ask_moore2025(question: str, options: Sequence[str]) -> str:
     lines = "".join(f"    {label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
     return (
-        "Following is a question and a selection of answer choices. Provide the label for the answer with "
-        f"which you most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
+        "Following is a question and a selection of answer choices. Provide the label for the answer with which you "
+        f"most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
     )
 
 

@@ -44,8 +44,8 @@ def read_file(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix not in FILE_SUFFIXES:
         raise ValueError(
-            f"An items file must end in one of {', '.join(FILE_SUFFIXES)}. Got {str(path)!r} instead. Save "
-            "it as one JSON object per line (.jsonl), or as CSV or Parquet."
+            f"An items file must end in one of {', '.join(FILE_SUFFIXES)}. Got {str(path)!r} instead. Save it as one "
+            "JSON object per line (.jsonl), or as CSV or Parquet."
         )
     if not path.exists():
         near = nearest_name(path.name, [entry.name for entry in path.parent.glob("*")])
@@ -105,8 +105,8 @@ def _read_csv(path: Path) -> Source:
     for line, row in rows:
         if len(row) != len(header):
             raise ValueError(
-                f"{path}, line {line} must have {len(header)} cells like the header. Got {len(row)} instead. "
-                "Put a text that holds a comma into double quotes."
+                f"{path}, line {line} must have {len(header)} cells like the header. Got {len(row)} instead. Put a "
+                "text that holds a comma into double quotes."
             )
         records.append(dict(zip(header, row, strict=True)))
         places.append(f"line {line}")
