@@ -22,7 +22,7 @@ from .measure_table import MEASURES, TOP_K, unknown_name
 SCORINGS = ("label_single", "label_variants", "text_sum", "text_mean")
 CONVENTIONS = ("published",)
 RUN_KEYS = ("model", "dataset", "prompt", "setting")
-# Float32 logits round each label probability by about 1e-7.
+# Logits rounded to float32 may bring a total probability this far above 1; it is then 1, and beyond refused.
 _MASS_TOLERANCE = 1e-5
 
 
@@ -337,21 +337,22 @@ def _refuse_row(bad: np.ndarray, requirement: str, got: str) -> None:
 def _choice_measures(scores: np.ndarray, counts: np.ndarray, scoring: str) -> dict[str, np.ndarray]:
     """Every choice measure of checked log-probabilities, also those that `_selected` then leaves out."""
     log_mass = np.asarray(logsumexp(scores, axis=1)) if len(scores) else np.empty(0)
+    best = scores.max(axis=1, initial=-np.inf)
+    log_probability, log_total = np.minimum(best, 0), log_mass
     if scoring.startswith("label"):
         need = "be logits of different tokens of logits, with a total probability of at most 1,"
         _refuse_row(log_mass > _MASS_TOLERANCE, need, "more")
+        log_total = np.minimum(log_mass, 0)
     else:
-        need = "be log-likelihoods of at most 0"
-        _refuse_row((scores > _MASS_TOLERANCE).any(axis=1), need, "more")
+        _refuse_row(best > _MASS_TOLERANCE, "be log-likelihoods of at most 0", "more")
     p = np.exp(scores - log_mass[:, None])
-    best = scores.max(axis=1, initial=-np.inf)
     two_largest = np.sort(p, axis=1)[:, -2:]
     entropy = np.minimum(entr(p).sum(axis=1), np.log(counts))
     return {
         "choice_entropy": entropy,
         "choice_entropy_normalized": _share(entropy, counts.astype(np.float64)),
-        "choice_probability": np.exp(best),
-        "choice_mass": np.exp(log_mass),
+        "choice_probability": np.exp(log_probability),
+        "choice_mass": np.exp(log_total),
         "choice_margin": two_largest[:, 1] - two_largest[:, 0],
         "choice": scores.argmax(axis=1).astype(np.int64),
         "choice_ties": (scores == best[:, None]).sum(axis=1),

@@ -255,6 +255,15 @@ def test_one_token_nucleus_has_no_entropy():
     assert table["top_p_entropy_0.95"][0] == table["top_p_entropy_0.95_normalized"][0] == 0
 
 
+def test_rounding_does_not_lift_a_probability_above_one():
+    logits = np.full((1, 200), -np.inf)
+    logits[0, :2] = [1.0, 2.0]
+    table = output_measures(logits=logits, choice_logits=logits[:, :2] + 1e-7)
+    assert table["choice_mass"][0] == 1
+    table = output_measures(choice_logits=[[1e-7, -40.0]], scoring="text_sum")
+    assert table["choice_probability"][0] == 1
+
+
 def test_no_items():
     table = output_measures(logits=np.empty((0, 300), np.float32), choice_logits=np.empty((0, 4)))
     assert table.shape == (0, 2 + len(MEASURES) + 2)
