@@ -1,0 +1,338 @@
+"""The four stages of a study, each from its settings to files and a record.
+
+1. `extract_runs`: every checkpoint, loaded once, answers every question: one run file each.
+2. `probe_runs`: measures, targets and probes of each run file: one signals table each.
+3. `analyze`: all signals together: the findings.
+4. `report`: findings to one page.
+
+Torch is imported only where a checkpoint has to be loaded.
+"""
+
+import gc
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.markup import escape
+
+from .extract.names import unknown_name
+from .pipeline import Made, Pipeline
+from .records import Record, child_generator
+from .settings import CheckpointSettings, ItemsSettings, QuestionSettings, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .extract.checkpoints import Checkpoint
+
+__all__ = ["analyze", "extract_runs", "load_questions", "probe_runs", "report"]
+
+
+def load_questions(study: Study) -> dict[str, tuple[QuestionSettings, "pd.DataFrame"]]:
+    """Load and check the items and prompt of every question, before any model is loaded.
+
+    Returns:
+        By key (``dataset.prompt``, ``.chat`` or ``.auto``, ``.cyclic``): the question, and its items cut to the
+        `limit` of asked ones. ``attrs["name"]`` is the dataset's name, with the limit in it: ``knowledge-30`` is
+        another dataset than ``knowledge``.
+
+    Raises:
+        ValueError: two questions with one key; bad items or an unknown prompt, as `load_items` and
+            `render_prompts` have it.
+    """
+    from .extract import load_items, render_prompts
+
+    loaded: dict[str, pd.DataFrame] = {}
+    questions: dict[str, tuple[QuestionSettings, pd.DataFrame]] = {}
+    for question in study.questions:
+        source: ItemsSettings = question.items
+        identity = source.model_dump_json()
+        if identity not in loaded:
+            loaded[identity] = load_items(source.source, columns=source.columns)
+        items = loaded[identity].copy()
+        name = source.name or items.attrs["name"]
+        if question.limit is not None:
+            items = items[items["excluded"].isna()].head(question.limit).reset_index(drop=True)
+            name = f"{name}-{question.limit}"
+        items.attrs["name"] = name
+        key = run_name(
+            name, question.prompt, question.permutations, {"never": "", "always": "chat"}.get(question.chat, "auto")
+        )
+        if key in questions:
+            raise ValueError(
+                f"Two questions of the study {study.name!r} would both be called {key!r}: leave one out, or give its "
+                f"items another name (items: {{source: ..., name: ...}}), since files and tables are keyed by it."
+            )
+        # Written once without a chat template: whatever is wrong with prompt or items shows here.
+        render_prompts(
+            items,
+            question.prompt,
+            option_order=question.option_order,
+            permutations=question.permutations,
+        )
+        questions[key] = (question, items)
+    return questions
+
+
+def run_name(dataset: str, prompt: str, permutations: str, chat: str) -> str:
+    """Join what tells the runs of one checkpoint apart; ``chat`` is "" for the plain text."""
+    return ".".join(filter(None, [dataset, prompt, chat, "cyclic" if permutations == "cyclic" else ""]))
+
+
+class _Loaded:
+    """A checkpoint that is loaded when first asked for, and freed at the end of the ``with`` block."""
+
+    def __init__(self, settings: CheckpointSettings) -> None:
+        self.settings = settings
+        self._checkpoint: Checkpoint | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def get(self) -> "Checkpoint":
+        from .extract import load_checkpoint
+
+        if self._checkpoint is None:
+            self._checkpoint = load_checkpoint(
+                self.settings.id,
+                device=self.settings.device,
+                dtype=self.settings.dtype,
+                revision=self.settings.revision,
+                name=self.settings.display_name,
+                trust_remote_code=self.settings.trust_remote_code,
+            )
+        return self._checkpoint
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._checkpoint is None:
+            return
+        self._checkpoint = None
+        gc.collect()
+        torch = sys.modules["torch"]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def extract_runs(pipeline: Pipeline) -> list[Path]:
+    """Write or find the run file of every checkpoint and question, in the order of the study file.
+
+    Two questions that come to the same run file (chat "auto" and "never" of a model without a chat template)
+    give one path.
+    """
+    from .extract import items_hash
+
+    study = pipeline.study
+    questions = load_questions(study)
+    paths: dict[Path, None] = {}
+    for checkpoint in study.checkpoints:
+        with _Loaded(checkpoint) as loaded:
+            for key, (question, items) in questions.items():
+                inputs = {
+                    # Where a model runs and how its batches are cut moves only the last bits of its answers:
+                    # a finished run is not refused for it.
+                    "checkpoint": checkpoint.model_dump(mode="json", exclude={"device"}),
+                    "weights": _local_weights(checkpoint.id),
+                    "items": items_hash(items),
+                    "dataset": items.attrs["name"],
+                    "question": question.model_dump(mode="json", exclude={"items", "limit"}),
+                    "capture": study.capture.model_dump(mode="json", exclude={"batch_tokens"}),
+                    "seed": study.seed,
+                }
+
+                def work(
+                    loaded: _Loaded = loaded,
+                    question: QuestionSettings = question,
+                    items: "pd.DataFrame" = items,
+                ) -> Made:
+                    return _capture(pipeline, loaded, question, items)
+
+                record = pipeline.step(
+                    "extract",
+                    f"{checkpoint.display_name}.{key}",
+                    inputs,
+                    work,
+                    still_valid=lambda record: _is_the_recorded_run(pipeline.output, record),
+                    spinner=False,
+                )
+                paths[pipeline.output / record.details["run"]] = None
+    return list(paths)
+
+
+def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, items: "pd.DataFrame") -> Made:
+    from .extract import extract
+    from .extract.chat import has_chat_template
+
+    study = pipeline.study
+    checkpoint = loaded.get()
+    chat = question.chat == "always" or (question.chat == "auto" and has_chat_template(checkpoint.tokenizer))
+    name = run_name(items.attrs["name"], question.prompt, question.permutations, "chat" if chat else "")
+    path = pipeline.output / f"{loaded.settings.display_name}.{name}.h5"
+    run = extract(
+        checkpoint,
+        items,
+        path,
+        prompt=question.prompt,
+        chat=question.chat,
+        sites=study.capture.sites,
+        layers=study.capture.layers,
+        logits=study.capture.logits,
+        option_order=question.option_order,
+        permutations=question.permutations,
+        seed=study.seed,
+        batch_tokens=study.capture.batch_tokens,
+        overwrite="extract" in pipeline.redo,
+        progress=pipeline.progress,
+    )
+    return Made([path], {"run": path.name, "id": _run_id(path), "timings": run.info["timings"]})
+
+
+def _is_the_recorded_run(output: Path, record: Record) -> bool:
+    try:
+        return _run_id(output / record.details["run"]) == record.details["id"]
+    except (ValueError, OSError):  # something else stands there now: let extract() say what
+        return False
+
+
+def _local_weights(source: str) -> dict[str, list[int]]:
+    """Size and date of a local checkpoint's files; {} for a hub id, whose commit stands in the run."""
+    path = Path(source)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return {
+        file.name: [file.stat().st_size, file.stat().st_mtime_ns]
+        for file in files
+        if file.suffix in (".safetensors", ".gguf", ".json")
+    }
+
+
+def probe_runs(pipeline: Pipeline, runs: list[Path]) -> dict[str, Record]:
+    """Compute or find the signals of every run file; the records by run name (the file's stem)."""
+    study = pipeline.study
+    records = {}
+    for path in runs:
+
+        def work(path: Path = path) -> Made:
+            return _probe(pipeline, path)
+
+        inputs = {
+            "run": _run_id(path),
+            "probes": study.probes.model_dump(mode="json"),
+            "seed": study.seed,
+            "doubtlens": pipeline.version,
+        }
+        records[path.stem] = pipeline.step("probe", path.stem, inputs, work, spinner=False)
+    return records
+
+
+def _run_id(path: Path) -> str:
+    """Identify a complete run file by its manifest, which holds the digest of everything else in it."""
+    import h5py
+
+    from .extract import open_run
+
+    with h5py.File(open_run(path).path, "r") as file:
+        return hashlib.sha256(file["manifest"][()]).hexdigest()
+
+
+def _probe(pipeline: Pipeline, path: Path) -> Made:
+    from .extract import open_run
+    from .probes.signals import signals
+
+    settings = pipeline.study.probes
+    stem = path.with_suffix("")
+    run = open_run(path)
+    site = settings.site or ("resid_post" if "resid_post" in run.sites else run.sites[0])
+    result = signals(
+        run,
+        targets=settings.targets if settings.enabled else (),
+        site=site,
+        n_splits=settings.n_splits,
+        n_permutations=settings.n_permutations,
+        n_bootstrap=settings.n_bootstrap,
+        progress=pipeline.progress,
+        rng=child_generator(pipeline.study.seed, "probe", path.stem),
+    )
+    for target, reason in result.skipped.items():
+        pipeline.say(f"        not probed: {escape(target)}: {escape(reason)}")
+    return Made(result.save(stem), {"skipped": dict(result.skipped)})
+
+
+def analyze(pipeline: Pipeline, runs: Sequence[Path], probed: Mapping[str, Record]) -> Record:
+    """Draw or find the findings of all runs together."""
+    settings = pipeline.study.analysis
+    inputs = {
+        "signals": {name: record.fingerprint for name, record in probed.items()},
+        "analysis": settings.model_dump(mode="json"),
+        "seed": pipeline.study.seed,
+        "doubtlens": pipeline.version,
+    }
+    return pipeline.step("analyze", "", inputs, lambda: _analyze(pipeline, runs))
+
+
+def _analyze(pipeline: Pipeline, runs: Sequence[Path]) -> Made:
+    import pandas as pd
+
+    from .analysis import find
+    from .extract import open_run
+    from .probes import load_signals
+
+    settings = pipeline.study.analysis
+    loaded = [load_signals(path.with_suffix("")) for path in runs]
+    layers = [part.layers for part in loaded if len(part.layers)]
+    findings = find(
+        _chosen(pd.concat([part.table for part in loaded], ignore_index=True), pipeline.study),
+        pd.concat(layers, ignore_index=True) if layers else None,
+        seed=pipeline.study.seed,
+        n_bootstrap=settings.n_bootstrap,
+        measures=settings.measures,
+        runs=[open_run(path).info for path in runs],
+    )
+    return Made(findings.save(pipeline.output / "findings"))
+
+
+def _chosen(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
+    """Keep the nuclei and scorings that the study compares.
+
+    Raises:
+        ValueError: a scoring that no run of the study has.
+    """
+    settings = study.analysis
+    keep = table["nucleus"].isin(settings.nuclei)
+    if settings.scorings is not None:
+        known = table["scoring"].unique()
+        for scoring in settings.scorings:
+            if scoring not in known:
+                raise ValueError(
+                    f"The study's analysis.scorings: no run has it: {unknown_name('scoring', scoring, known)}"
+                )
+        keep &= table["scoring"].isin(settings.scorings)
+    return table[keep].reset_index(drop=True)
+
+
+def report(pipeline: Pipeline, runs: Sequence[Path], analyzed: Record) -> Path:
+    """Write or find the page of the findings; return its path."""
+    page = pipeline.output / "report.html"
+    inputs = {
+        "findings": analyzed.fingerprint,
+        "study": pipeline.study.model_dump(mode="json"),
+        "doubtlens": pipeline.version,
+    }
+    pipeline.step("report", "", inputs, lambda: _report(pipeline, runs, page))
+    return page
+
+
+def _report(pipeline: Pipeline, runs: Sequence[Path], page: Path) -> Made:
+    from .analysis import load_findings, write_report
+    from .extract import open_run
+
+    write_report(
+        load_findings(pipeline.output / "findings"),
+        page,
+        study=pipeline.study.model_dump(mode="json"),
+        runs=[open_run(path).info for path in runs],
+    )
+    return Made([page])
