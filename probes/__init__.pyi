@@ -1,4 +1,11 @@
+from .layers import probe_layers as probe_layers
+from .linear import LogisticProbe as LogisticProbe
+from .linear import MassMeanProbe as MassMeanProbe
+from .linear import RidgeProbe as RidgeProbe
 from .measure_table import MEASURES as MEASURES
 from .measure_table import direction as direction
 from .measures import output_measures as output_measures
+from .signals import Signals as Signals
+from .signals import load_signals as load_signals
+from .sweep import LayerSweep as LayerSweep
 from .targets import human_targets as human_targets

@@ -1,0 +1,117 @@
+"""Scores of out-of-fold predictions, many columns at once, and their bootstrap intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+Array = np.ndarray
+
+MAX_DEGENERATE = 0.05  # share of resamples without a score above which no interval is given
+
+
+def r2(targets: Array, predictions: Array, baseline: Array) -> Array:
+    """Out-of-fold R2 [m] of columns [n, m] against the mean of each row's own training fold.
+
+    1 - sum (y - prediction)^2 / sum (y - baseline)^2; at most 1, 0 for a probe that knows no more than the
+    training rows' mean, negative for a worse one. The mean of all rows is not the yardstick: no probe could
+    have known it.
+
+    Args:
+        targets: [n, m].
+        predictions: [n, m], out of fold.
+        baseline: [n, m], mean of the column over the training rows of the row's fold.
+    """
+    return 1.0 - np.sum((targets - predictions) ** 2, axis=0) / np.sum((targets - baseline) ** 2, axis=0)
+
+
+def pearson(x: Array, y: Array) -> float:
+    """Pearson correlation of [n] and [n]; NaN where either is constant up to rounding."""
+    if _constant(x) or _constant(y):
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def spearman(x: Array, y: Array) -> float:
+    """Spearman correlation, ties by their average rank; NaN where either is constant."""
+    return pearson(stats.rankdata(x), stats.rankdata(y))
+
+
+def auroc(labels: Array, scores: Array) -> Array:
+    """Area under the ROC curve [m] of columns [n, m] of 0/1 labels and scores; ties count one half.
+
+    0.5 for constant scores; NaN for a column of one class (Mann-Whitney form).
+    """
+    ranks = stats.rankdata(scores, axis=0)
+    positive = labels.sum(axis=0)
+    negative = len(labels) - positive
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return ((ranks * labels).sum(axis=0) - positive * (positive + 1) / 2) / (positive * negative)
+
+
+def bootstrap_weights(n: int, codes: Array | None, n_bootstrap: int, rng: np.random.Generator) -> Array:
+    """How often each row is drawn in each resample, [b, n]: whole groups with replacement, or rows.
+
+    Args:
+        n: number of rows.
+        codes: [n] group of each row as 0, 1, ..., or None to resample rows.
+        n_bootstrap: number of resamples b.
+        rng: source of the draws.
+    """
+    units = n if codes is None else int(codes.max()) + 1
+    draws = rng.multinomial(units, np.full(units, 1.0 / units), size=n_bootstrap).astype(np.float64)
+    return draws if codes is None else draws[:, codes]
+
+
+def pearson_interval(x: Array, y: Array, weights: Array, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the Pearson correlation of [n] and [n] over weighted resamples [b, n].
+
+    Resamples in which either variable is constant have no correlation and are left out; if they are more
+    than 5 % of all, both ends are NaN.
+    """
+    if _constant(x) or _constant(y):
+        return float("nan"), float("nan")
+    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    total = weights.sum(axis=1)
+    mean_x, mean_y = weights @ x / total, weights @ y / total
+    var_x, var_y = weights @ x**2 / total - mean_x**2, weights @ y**2 / total - mean_y**2
+    covariance = weights @ (x * y) / total - mean_x * mean_y
+    defined = (var_x > 1e-12) & (var_y > 1e-12)
+    return _percentiles(covariance[defined] / np.sqrt(var_x[defined] * var_y[defined]), len(weights), level)
+
+
+def auroc_interval(labels: Array, scores: Array, weights: Array, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the AUROC of 0/1 labels [n] and scores [n] over weighted resamples [b, n].
+
+    Resamples of one class are left out; if they are more than 5 % of all, both ends are NaN.
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    positive = np.add.reduceat(weights[:, order] * labels[order], starts, axis=1)
+    negative = np.add.reduceat(weights[:, order] * (1 - labels[order]), starts, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    defined = pairs > 0
+    return _percentiles((positive * below).sum(axis=1)[defined] / pairs[defined], len(weights), level)
+
+
+def p_value(observed: float, null: Array) -> float:
+    """(1 + number of null values >= observed) / (1 + number of null values); NaN without a null.
+
+    Phipson and Smyth 2010, doi:10.2202/1544-6115.1585: never 0, valid at any number of permutations.
+    """
+    if not len(null):
+        return float("nan")
+    # Equal up to rounding is equal: a permutation that changes nothing must count against the observed value.
+    return (1 + int(np.sum(null >= observed - 1e-12 * max(1.0, abs(observed))))) / (1 + len(null))
+
+
+def _constant(values: Array) -> bool:
+    return bool(values.std() <= 1e-12 * max(1.0, float(np.abs(values).max())))
+
+
+def _percentiles(values: Array, drawn: int, level: float) -> tuple[float, float]:
+    if len(values) < (1 - MAX_DEGENERATE) * drawn:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
