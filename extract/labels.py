@@ -74,7 +74,7 @@ def variant_label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[tuple[in
 
     The spellings are the label and its lower case, and the label as "A.", "A)", "A:" and "(A)", each with and
     without a space before it. They are looked up in the vocabulary, so that it does not matter how the
-    tokenizer would write them at the start of a text.
+    tokenizer would write them at the start of a text; the byte tokens of SentencePiece ("<0x41>") do not count.
 
     Parameters
     ----------
