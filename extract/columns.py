@@ -50,8 +50,8 @@ def map_columns(source: Source, columns: Columns | None = None) -> Source:
     spread = [] if "options" in [*mapping, *kept] else _spread_options(kept)
     kept = [name for name in kept if name not in spread]
     known = [*kept, *mapping, *(["options"] if spread else [])]
-    _refuse_misspelt(source, kept, known)
     _refuse_absent(source, known)
+    _refuse_misspelt(source, kept, known)
 
     records = []
     for record, place in zip(source.records, source.places, strict=True):
