@@ -1,0 +1,436 @@
+"""The sweep: it finds a planted signal, nothing in noise, and equals explicit loops of scikit-learn."""
+
+import re
+
+import numpy as np
+import pytest
+from doubtlens.probes import fold_fits, scores
+from doubtlens.probes.folds import TargetError, inner_blocks, outer_folds, permutation_drawer
+from doubtlens.probes.linear import LogisticProbe, RidgeProbe
+from doubtlens.probes.sweep import sweep, sweep_targets
+from doubtlens.probes.sweep_record import _sigmoid
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
+
+PENALTIES = [1.0, 30.0, 1000.0]
+
+
+def noise(seed=0, n=60, d=12, n_layers=3, n_groups=8):
+    """Features of uneven scale, a continuous target with a mean per group, and its median split."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((n_layers, n, d)) * 10 ** rng.uniform(-1, 2, d) + rng.uniform(-20, 20, d)
+    groups = rng.permutation(np.arange(n) % n_groups)
+    y = rng.standard_normal(n) + rng.standard_normal(n_groups)[groups]
+    return features, y, (y > np.median(y)).astype(float), groups
+
+
+def run(features, y, seed=1, **settings):
+    settings = {"n_splits": 5, "n_permutations": 0, "n_bootstrap": 50} | settings
+    return sweep(features, y, rng=np.random.default_rng(seed), **settings)
+
+
+# --- what it is for -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "binary"), [("ridge", False), ("ridge", True), ("mass_mean", True)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_planted_signal_is_found_at_its_layer(kind, binary, grouped):
+    features, y, labels, groups = noise(3, n=120, n_layers=6)
+    features[4, :, :3] += (features[4, :, :3].std(0) * y[:, None]) / y.std()
+    result = run(features, labels if binary else y, groups=groups if grouped else None, kind=kind, n_permutations=99)
+    table = result.table
+    assert table.loc[table["best"], "layer"].tolist() == [4]
+    assert table.loc[4, ["p", "p_max", "nested_p"]].tolist() == [0.01] * 3
+    assert (table["p_max"].drop(4) > 0.05).all()
+    assert result.nested_layers.tolist() == [4] * 5
+    assert np.array_equal(result.nested_predictions, result.predictions[4])
+    assert table.loc[4, "ci_low"] > (0.5 if binary else 0)
+    assert table.loc[4, "ci_low"] < table.loc[4, "auroc" if binary else "pearson"] < table.loc[4, "ci_high"]
+    assert table["permutation"].iloc[0] == ("within" if grouped else "within_fold" if binary else "free")
+
+
+def test_a_planted_signal_is_not_found_once_its_labels_are_shuffled():
+    features, y, _, groups = noise(n=120)
+    features[1, :, :3] += features[1, :, :3].std(0) * y[:, None]
+    shuffled = np.random.default_rng(5).permutation(y)
+    assert run(features, shuffled, groups=groups, n_permutations=99).table["p_max"].min() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "binary", "grouped"),
+    [("ridge", False, True), ("ridge", True, False), ("ridge", False, False), ("mass_mean", True, True)],
+)
+def test_p_values_are_uniform_in_noise(kind, binary, grouped):
+    p_max, nested, single = [], [], []
+    for seed in range(100):
+        features, y, labels, groups = noise(seed, n=40, d=6, n_layers=2, n_groups=7)
+        table = run(
+            features, labels if binary else y, seed, groups=groups if grouped else None, kind=kind,
+            penalties=None if kind == "mass_mean" else PENALTIES, n_permutations=19, n_splits=4, n_bootstrap=1,
+        ).table  # fmt: skip
+        p_max.append(table["p_max"].min())
+        nested.append(table["nested_p"].iloc[0])
+        single.append(table["p"].iloc[0])
+    for values in (p_max, nested, single):
+        # Binomial(100, 0.05) and (100, 0.5), with three standard deviations to either side.
+        assert np.sum(np.array(values) <= 0.05) <= 5 + 3 * 2.18
+        assert 50 - 15 <= np.sum(np.array(values) <= 0.5) <= 50 + 15
+
+
+def test_a_probe_that_tells_groups_apart_is_not_significant_within_groups():
+    # Each feature is a group's indicator plus noise: all there is to know about y is its group's mean.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 12)
+    y = 3.0 * rng.standard_normal(10)[groups // 2 * 2] + rng.standard_normal(120)
+    features = 3.0 * np.eye(5)[groups // 2][None] + rng.standard_normal((1, 120, 5))
+    within = run(features, y, groups=groups, n_splits=10, n_permutations=99).table
+    free = run(features, y, groups=groups, n_splits=10, n_permutations=99, permute="free").table
+    assert within["r2"].iloc[0] > 0.3
+    assert free["p"].iloc[0] == 0.01
+    assert within["p"].iloc[0] > 0.05
+    assert (within["permutation"].iloc[0], free["permutation"].iloc[0]) == ("within", "free")
+
+
+# --- nothing of the test fold enters a choice -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) % 12])
+def test_the_test_fold_is_never_seen(groups):
+    features, y, _, _ = noise()
+    honest = run(features, y, groups=groups, penalties=PENALTIES)
+    fold = 2
+    test = honest.folds.test[fold]
+    poisoned = y.copy()
+    poisoned[test] = 1e3 * np.random.default_rng(0).standard_normal(len(test))
+    other = run(features, poisoned, groups=groups, penalties=PENALTIES)
+    assert np.array_equal(other.folds.test[fold], test)
+    assert np.array_equal(other.penalties[:, fold], honest.penalties[:, fold])
+    assert other.nested_layers[fold] == honest.nested_layers[fold]
+    assert np.allclose(other.predictions[:, test], honest.predictions[:, test], atol=1e-12)
+    assert np.allclose(other.nested_predictions[test], honest.nested_predictions[test], atol=1e-12)
+    # The poison does reach the other folds: the check above is not empty.
+    rest = np.delete(np.arange(60), test)
+    assert not np.allclose(other.predictions[:, rest], honest.predictions[:, rest])
+
+
+def test_test_rows_do_not_move_the_scaler():
+    features, y, _, _ = noise()
+    honest = run(features, y)
+    test = honest.folds.test[0]
+    features = features.copy()
+    features[:, test[0]] *= 1e6
+    moved = run(features, y)
+    assert np.allclose(moved.predictions[:, test[1:]], honest.predictions[:, test[1:]])
+
+
+# --- equality with explicit loops -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [12, 80])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_ridge_equals_a_loop_of_scikit_learn(d, grouped):
+    features, y, _, groups = noise(d=d)
+    groups = groups if grouped else None
+    result = run(features, y, groups=groups, penalties=PENALTIES)
+    nested = np.empty(60)
+    for fold, test in enumerate(result.folds.test):
+        train = np.delete(np.arange(60), test)
+        inner_of_layers = []
+        for layer in range(3):
+            scaler = StandardScaler().fit(features[layer, train])
+            rows = scaler.transform(features[layer, train])
+            if grouped:
+                _, codes = np.unique(groups[train], return_inverse=True)
+                splits = [(np.flatnonzero(codes != c), np.flatnonzero(codes == c)) for c in set(codes)]
+            else:
+                splits = [(np.delete(np.arange(len(train)), i), [i]) for i in range(len(train))]
+            errors = []
+            for penalty in PENALTIES:
+                squares = 0.0
+                for rest, left_out in splits:
+                    model = Ridge(penalty).fit(rows[rest], y[train][rest])
+                    squares += np.sum((y[train][left_out] - model.predict(rows[left_out])) ** 2)
+                errors.append(squares)
+            best = int(np.argmin(errors))
+            assert result.penalties[layer, fold] == PENALTIES[best]
+            model = Ridge(PENALTIES[best]).fit(rows, y[train])
+            predicted = model.predict(scaler.transform(features[layer, test]))
+            assert np.allclose(result.predictions[layer, test], predicted, rtol=1e-6, atol=1e-8)
+            inner_of_layers.append((errors[best], predicted))
+        chosen = int(np.argmin([error for error, _ in inner_of_layers]))
+        assert result.nested_layers[fold] == chosen
+        nested[test] = inner_of_layers[chosen][1]
+    assert np.allclose(result.nested_predictions, nested, rtol=1e-6, atol=1e-8)
+    baseline = np.empty(60)
+    for test in result.folds.test:
+        baseline[test] = np.delete(y, test).mean()
+    expected = 1 - np.sum((y - nested) ** 2) / np.sum((y - baseline) ** 2)
+    assert result.nested_score == pytest.approx(expected, rel=1e-6)
+
+
+def test_ridge_equals_the_estimator_fold_by_fold():
+    features, y, _, groups = noise(n_groups=20)
+    result = run(features, y, groups=groups)
+    for fold, test in enumerate(result.folds.test):
+        train = np.delete(np.arange(60), test)
+        probe = RidgeProbe().fit(features[1, train], y[train], groups=groups[train])
+        assert np.allclose(result.predictions[1, test], probe.predict(features[1, test]))
+        assert result.penalties[1, fold] == probe.alpha_
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_mass_mean_equals_a_loop(grouped):
+    features, _, labels, groups = noise()
+    train, test = np.arange(45), np.arange(45, 60)
+    codes = groups[train] if grouped else None
+    fit = fold_fits.mass_mean_fold(features[0, train], features[0, test], labels[train, None], codes, [], np.array([0]))
+    scaler = StandardScaler().fit(features[0, train])
+    rows, y = scaler.transform(features[0, train]), labels[train]
+
+    def loop(fitted, new):
+        means = [rows[fitted][y[fitted] == label].mean(0) for label in (0, 1)]
+        projected = rows[fitted] @ (means[1] - means[0])
+        line = LinearRegression().fit(projected[:, None], y[fitted])
+        return line.predict((new @ (means[1] - means[0]))[:, None])
+
+    assert np.allclose(fit.test[:, 0], loop(train, scaler.transform(features[0, test])))
+    blocks = inner_blocks(codes) if grouped else [np.arange(start, 45, 10) for start in range(10)]
+    for block in blocks:
+        assert np.allclose(fit.held_out[block, 0], loop(np.delete(train, block), rows[block]))
+    assert fit.inner_error[0] == pytest.approx(np.mean((y - fit.held_out[:, 0]) ** 2))
+
+
+def test_logistic_equals_the_estimator_fold_by_fold():
+    features, _, labels, groups = noise(n_layers=2)
+    result = run(features, labels, groups=groups, kind="logistic", penalties=[1e-3, 0.1])
+    least = []
+    for fold, test in enumerate(result.folds.test):
+        train = np.delete(np.arange(60), test)
+        losses = []
+        for layer in range(2):
+            probe = LogisticProbe(C=[1e-3, 0.1]).fit(features[layer, train], labels[train], groups=groups[train])
+            expected = probe.predict_proba(features[layer, test])[:, 1]
+            assert np.allclose(result.predictions[layer, test], expected)
+            assert np.allclose(result.probabilities[layer, test], expected)
+            assert result.penalties[layer, fold] == probe.C_
+            losses.append(probe.inner_log_loss_.min())
+        least.append(int(np.argmin(losses)))
+    assert result.nested_layers.tolist() == least
+    assert result.table["p"].isna().all()
+    assert result.table["n_permutations"].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "binary", "grouped"),
+    [("ridge", False, True), ("ridge", True, True), ("ridge", True, False), ("mass_mean", True, True)],
+)
+def test_the_batched_null_equals_an_explicit_loop(kind, binary, grouped):
+    features, y, labels, groups = noise()
+    target, groups = labels if binary else y, groups if grouped else None
+    penalties = None if kind == "mass_mean" else PENALTIES
+    result = run(features, target, groups=groups, kind=kind, penalties=penalties, n_permutations=6)
+    rng = np.random.default_rng(1)
+    fold_rng = np.random.default_rng(int(rng.integers(2**63)))
+    folds = outer_folds(target, groups, n_splits=5, rng=fold_rng)
+    _, draw = permutation_drawer(target, folds, None)
+    for number in range(6):
+        shuffled = target[draw(rng)]
+        # Stratified folds come out the same only for the same target, so one target's folds serve both.
+        alone = run_on(folds, features, shuffled, kind, penalties)
+        assert np.allclose(result.null[number], alone[0])
+        assert result.nested_null[number] == pytest.approx(alone[1])
+    table = result.table
+    assert np.allclose(table["null_mean"], result.null.mean(0))
+    assert np.allclose(table["null_sd"], result.null.std(0, ddof=1))
+    highest = result.null.max(1)
+    assert np.allclose(table["p_max"], [(1 + np.sum(highest >= score)) / 7 for score in table["score"]])
+    assert np.allclose(table["p"], [(1 + np.sum(result.null[:, i] >= table["score"][i])) / 7 for i in range(3)])
+    assert (table["nested_p"] == (1 + np.sum(result.nested_null >= result.nested_score)) / 7).all()
+
+
+def run_on(folds, features, y, kind, penalties):
+    """Scores [L] and nested score of one target on given folds, one layer and fold at a time."""
+    predictions, nested, baseline = np.empty((len(features), len(y))), np.empty(len(y)), np.empty(len(y))
+    for fold, test in enumerate(folds.test):
+        train = folds.train(fold)
+        baseline[test] = y[train].mean()
+        codes = None if folds.group_codes is None else folds.group_codes[train]
+        fits = [
+            fold_fits.KINDS[kind].fit(x[train], x[test], y[train, None], codes, penalties, np.array([0]))
+            for x in features
+        ]
+        for layer, fit in enumerate(fits):
+            predictions[layer, test] = fit.test[:, 0]
+        nested[test] = fits[int(np.argmin([fit.inner_error[0] for fit in fits]))].test[:, 0]
+    if set(y) == {0.0, 1.0}:
+        return [roc_auc_score(y, row) for row in predictions], roc_auc_score(y, nested)
+    total = np.sum((y - baseline) ** 2)
+    return [1 - np.sum((y - row) ** 2) / total for row in predictions], 1 - np.sum((y - nested) ** 2) / total
+
+
+# --- the table ------------------------------------------------------------------------------------------
+
+
+def test_figures_of_a_binary_target():
+    features, _, labels, groups = noise(n=90)
+    features[1, :, 0] += 2 * features[1, :, 0].std() * labels
+    result = run(features, labels, groups=groups)
+    for index, row in result.table.iterrows():
+        assert row["score_name"] == "auroc"
+        assert row["score"] == row["auroc"] == pytest.approx(roc_auc_score(labels, result.predictions[index]))
+        assert row["auprc"] == pytest.approx(average_precision_score(labels, result.predictions[index]))
+        assert row["brier"] == pytest.approx(brier_score_loss(labels, result.probabilities[index]))
+        assert row["log_loss"] == pytest.approx(log_loss(labels, result.probabilities[index]))
+        assert np.isnan([row["r2"], row["pearson"], row["spearman"], row["nested_pearson"]]).all()
+    assert ((result.probabilities > 0) & (result.probabilities < 1)).all()
+    # A planted signal makes probabilities better than the base rate.
+    assert result.table.loc[1, "log_loss"] < log_loss(labels, np.full(90, labels.mean())) - 0.05
+    for fold, test in enumerate(result.folds.test):
+        layer = list(range(3)).index(result.nested_layers[fold])
+        assert np.array_equal(result.nested_probabilities[test], result.probabilities[layer, test])
+
+
+def test_figures_of_a_continuous_target():
+    features, y, _, groups = noise()
+    result = run(features, y, groups=groups, n_permutations=3)
+    for index, row in result.table.iterrows():
+        assert row["score"] == row["r2"]
+        assert row["pearson"] == pytest.approx(np.corrcoef(y, result.predictions[index])[0, 1])
+        assert row["spearman"] == pytest.approx(scores.spearman(y, result.predictions[index]))
+        assert np.isnan([row["auroc"], row["auprc"], row["brier"], row["log_loss"]]).all()
+    expected = np.corrcoef(y, result.nested_predictions)[0, 1]
+    assert result.table["nested_pearson"].iloc[0] == pytest.approx(expected)
+    assert result.table["n_groups"].tolist() == [8] * 3
+    assert result.table["folds"].tolist() == [5] * 3
+    assert result.probabilities is None
+
+
+def test_rows_may_come_in_any_order():
+    features, y, _, groups = noise()
+    order = np.random.default_rng(0).permutation(60)
+    # Each group a fold, so that the folds do not depend on the order.
+    one = run(features, y, groups=groups, n_splits=8)
+    other = run(features[:, order], y[order], groups=groups[order], n_splits=8)
+    assert np.allclose(one.predictions[:, order], other.predictions)
+    assert np.allclose(one.table["r2"], other.table["r2"])
+
+
+def test_a_layer_that_is_the_same_in_every_row_knows_nothing():
+    features, y, labels, _ = noise()
+    features[1] = features[1, 0]
+    row = run(features, y, n_permutations=9).table.loc[1]
+    assert row["r2"] == 0
+    assert row["p"] == 1
+    assert np.isnan([row["pearson"], row["spearman"], row["ci_low"]]).all()
+    assert row["note"] == "the layer's activations are the same in every row"
+    row = run(features, labels, n_permutations=9).table.loc[1]
+    assert (row["auroc"], row["auprc"], row["p"]) == (0.5, 0.5, 1)
+    assert np.isnan(row["ci_low"])
+
+
+def test_fewer_groups_than_folds_is_noted():
+    features, y, _, groups = noise(n_groups=4)
+    table = run(features, y, groups=groups).table
+    assert table["folds"].tolist() == [4] * 3
+    assert table["note"].tolist() == ["4 folds instead of 5: there are 4 groups"] * 3
+
+
+def test_two_groups_are_enough():
+    features, y, _, groups = noise(n_groups=2)
+    assert run(features, y, groups=groups, n_permutations=9).table["folds"].tolist() == [2] * 3
+
+
+def test_targets_share_folds_and_change_nothing_for_each_other():
+    features, y, labels, groups = noise()
+    for given in (groups, None):
+        rng = np.random.default_rng(1)
+        together = sweep_targets(features, [y, labels], groups=given, n_splits=5, n_permutations=2, rng=rng)
+        for target, result in zip((y, labels), together, strict=True):
+            alone = run(features, target, groups=given)
+            assert np.allclose(alone.predictions, result.predictions)
+            assert np.allclose(alone.nested_predictions, result.nested_predictions)
+            if result.probabilities is not None:
+                assert np.allclose(alone.probabilities, result.probabilities)
+
+
+def test_the_same_generator_gives_the_same_table():
+    features, y, _, groups = noise()
+    one, two = (run(features, y, groups=groups, n_permutations=9).table for _ in range(2))
+    assert one.equals(two)
+
+
+def test_layers_by_function_mapping_or_array():
+    features, y, _, _ = noise()
+    seen = []
+    calls = {"layers": [2, 0], "progress": lambda done, total: seen.append((done, total))}
+    array = run(features, y, **calls)
+    assert seen == [(1, 2), (2, 2)]
+    assert array.table["layer"].tolist() == [2, 0]
+    assert np.array_equal(array.predictions, run(lambda layer: features[layer], y, layers=[2, 0]).predictions)
+    named = run({"last": features[2], "first": features[0]}, y)
+    assert named.table["layer"].tolist() == ["last", "first"]
+    assert np.array_equal(named.predictions, array.predictions)
+    assert set(named.nested_layers) <= {"last", "first"}
+
+
+def test_probabilities_come_from_held_out_predictions():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 20_000).astype(float)
+    log_odds = 2 * (2 * labels - 1) + 2 * rng.standard_normal(20_000)  # their true slope is 1, offset 0
+    assert np.allclose(_sigmoid(5 + 3 * log_odds, labels, 5 + 3 * np.array([-1, 0, 1])), [0.27, 0.5, 0.73], atol=0.03)
+    # Held-out predictions that run against the labels, or are all alike, say nothing but the base rate.
+    assert np.allclose(_sigmoid(-log_odds, labels, np.array([-1.0, 1.0])), labels.mean())
+    assert np.allclose(_sigmoid(np.ones(20_000), labels, np.array([-1.0, 1.0])), labels.mean())
+
+
+# --- bad input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "forest"}, "kind parameter of sweep must be one of ridge, mass_mean, logistic. Got 'forest'"),
+        ({"kind": "mass_mean", "penalties": [1.0]}, "kind='mass_mean' has no penalty. Got penalties=[1.0]"),
+        ({"penalties": [0.0]}, "penalties parameter of sweep must be a positive number or a sequence of them"),
+        ({"n_permutations": -1}, "n_permutations parameter of sweep must be at least 0. Got -1 instead"),
+        ({"n_bootstrap": 0}, "n_bootstrap parameter of sweep must be at least 1. Got 0 instead"),
+        ({"layers": [0, 7]}, "layers parameter of sweep must be among [0, 1, 2]. Got [7] instead"),
+        ({"layers": [1, 1]}, "must not repeat a layer. Got [1, 1] instead"),
+        ({"layers": []}, "must name the layers when features is a function"),
+        ({"n_splits": 61}, "Got 60 rows for 61 folds"),
+    ],
+)
+def test_bad_settings(settings, message):
+    features, _, labels, _ = noise()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(features, labels, **settings)
+
+
+def test_bad_targets_and_features():
+    features, y, _, _ = noise()
+    for kind in ("mass_mean", "logistic"):
+        with pytest.raises(TargetError, match=f"kind='{kind}' is for targets of 0 and 1.*use kind='ridge'"):
+            run(features, y, kind=kind)
+    with pytest.raises(TargetError, match="in items q3; drop those rows first"):
+        run(features, np.where(np.arange(60) == 3, np.nan, y), names=[f"q{i}" for i in range(60)])
+    with pytest.raises(ValueError, match=r"must be \[layers, rows, d\]. Got shape \(60, 12\)"):
+        run(features[0], y)
+    with pytest.raises(ValueError, match=r"Features of layer 0 must be \[60, d\]. Got shape \(59, 12\)"):
+        run(features[:, :59], y)
+    with pytest.raises(ValueError, match=r"all of the same length. Got lengths \[60, 59\] instead"):
+        sweep_targets(features, [y, y[:59]], rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"at least one target, all of the same length. Got lengths \[\]"):
+        sweep_targets(features, [], rng=np.random.default_rng(0))
+    features[1, 5, 3] = np.inf
+    with pytest.raises(ValueError, match=r"Features of layer 1 must be finite. Got NaN or inf in rows 5; extract"):
+        run(features, y)
+
+
+def test_inner_groups_are_the_training_rows_own():
+    # GroupKFold of the training rows' codes: whole groups, one block each while they are at most ten.
+    codes = np.array([4, 4, 9, 9, 9, 2])
+    blocks = {tuple(block) for block in inner_blocks(codes)}
+    assert blocks == {(0, 1), (2, 3, 4), (5,)}
+    assert blocks == {tuple(test) for _, test in GroupKFold(3).split(codes, groups=codes)}
