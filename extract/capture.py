@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import time
@@ -283,6 +284,9 @@ def _existing(path: Path, identity: dict[str, Any], *, overwrite: bool) -> Run |
         versions=False,
         mend="Give another path, or overwrite=True to replace it.",
     )
+    # A kill between the renaming of the run file and the removal of its segments leaves them behind.
+    with contextlib.suppress(RuntimeError, FileExistsError):
+        remove_partial(path)
     return run
 
 

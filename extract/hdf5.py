@@ -18,6 +18,7 @@ import numpy as np
 
 STORAGE_DTYPES = {"float32": np.float32, "float16": np.float16, "float64": np.float64, "int32": np.int32}
 CHUNK_BYTES = 2**20
+READ_BYTES = 2**26
 
 
 def bfloat16_type() -> h5py.h5t.TypeID:
@@ -140,8 +141,12 @@ def storage_name(dataset: h5py.Dataset) -> str:
 
 
 def dataset_digest(dataset: h5py.Dataset) -> str:
-    """sha256 over dtype, shape and the values in row order (strings: UTF-8, each closed by a zero byte)."""
-    digest = hashlib.sha256(f"{storage_name(dataset)}{tuple(dataset.shape)}".encode())
+    """sha256 over a line with dtype and shape (``float32 419 576``) and then the values in row order.
+
+    Strings count as UTF-8, each closed by a zero byte.
+    """
+    header = " ".join([storage_name(dataset), *map(str, dataset.shape)])
+    digest = hashlib.sha256(f"{header}\n".encode())
     if h5py.check_string_dtype(dataset.dtype):
         for text in np.atleast_1d(dataset.asstr()[()]):
             digest.update(text.encode() + b"\0")
@@ -150,7 +155,7 @@ def dataset_digest(dataset: h5py.Dataset) -> str:
     else:
         row_bytes = max(1, dataset.id.get_type().get_size() * int(np.prod(dataset.shape[1:], dtype=np.int64)))
         # A whole number of chunks at a time, so that no chunk is read twice.
-        step = max(1, 2**26 // row_bytes)
+        step = max(1, READ_BYTES // row_bytes)
         if dataset.chunks:
             step = max(1, step // dataset.chunks[0]) * dataset.chunks[0]
         for start in range(0, dataset.shape[0], step):
@@ -162,7 +167,7 @@ def dataset_digest(dataset: h5py.Dataset) -> str:
 def attributes_digest(node: h5py.HLObject) -> str:
     """sha256 over the attributes of one object as canonical JSON, ``complete`` left out (it is written last)."""
     values = {key: _plain(value) for key, value in node.attrs.items() if key != "complete"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,11 @@
 """A run in progress: a folder of whole segments, so that a crash costs at most the segment under way.
 
 1. The folder ``<run>.partial`` holds ``run.json`` (the identity of the run and its plan) and one file per
-   finished segment, ``segment-00003-<first 16 hex digits of its sha256>.h5``.
+   finished segment, ``segment-00003-<first 16 hex digits of its sha256>.h5``. Without ``run.json`` nothing in it
+   counts: it is written first and removed first.
 2. A segment is built in memory, written beside its place, synced and renamed: a file that has its final name is
    whole, and its name proves its content.
-3. When every segment is there, the run file is assembled row by row in item order, checked, marked ``complete``,
+3. When every segment is there, the run file is assembled row by row in item order, marked ``complete``, synced,
    renamed into place, and the folder is removed.
 
 An HDF5 file that is appended to in place does not survive a kill or a full disk, even when it is closed after every
@@ -37,11 +38,13 @@ from .hdf5 import (
     write_rows,
     write_text,
 )
-from .identity import require_same
+from .identity import digest_of, require_same
+from .write_guard import WriteGuard
 
 FORMAT = "doubtlens-run"
 FORMAT_VERSION = 1
-SEGMENT_NAME = re.compile(r"segment-(\d{5})-([0-9a-f]{16})\.h5")
+SEGMENT_NAME = re.compile(r"segment-(\d{5,})-([0-9a-f]{16})\.h5")
+DESCRIPTION, LOCK, ASSEMBLING = "run.json", "lock", "assembling.h5"
 BLOCK_BYTES = 2**26
 
 
@@ -54,8 +57,8 @@ def progress_of(path: Path) -> tuple[int, int] | None:
     """(finished, all) segments of the run in progress that will become `path`; None where there is none."""
     folder = partial_folder(path)
     try:
-        total = json.loads((folder / "run.json").read_text())["segments"]
-    except (FileNotFoundError, NotADirectoryError, KeyError, json.JSONDecodeError):
+        total = json.loads((folder / DESCRIPTION).read_text())["segments"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return len({match[1] for name in os.listdir(folder) if (match := SEGMENT_NAME.fullmatch(name))}), total
 
@@ -72,6 +75,8 @@ class PartialRun:
     Raises:
         ValueError: the folder holds a run with another identity (the field is named).
         RuntimeError: another process writes to the same run.
+        FileExistsError: the folder holds something that is not of a run in progress.
+        OSError: the disk has no room for the run.
     """
 
     def __init__(
@@ -85,13 +90,7 @@ class PartialRun:
         self.identity = dict(identity)
         self.folder = partial_folder(path)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / "lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RuntimeError(
-                f"{path} is being written by another process (it holds {self.folder / 'lock'}); wait for it or stop it"
-            ) from error
+        self._lock = _locked(path)
         try:
             self._open()
         except BaseException:
@@ -99,26 +98,39 @@ class PartialRun:
             raise
 
     def _open(self) -> None:
-        description = self.folder / "run.json"
+        _require_ours(self.folder)
+        shapes = [[array.path, array.storage, array.shape] for array in self.arrays]
+        wanted = json.loads(json.dumps(self.identity | {"plan": digest_of([self.segments, shapes])}))
+        description = self.folder / DESCRIPTION
         if description.exists():
-            stored = json.loads(description.read_text())
+            try:
+                stored = json.loads(description.read_text())["identity"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{description} is damaged ({error}). Remove {self.folder} to start anew.") from error
             require_same(
-                stored["identity"],
-                json.loads(json.dumps(self.identity)),
+                stored,
+                wanted,
                 where=f"The unfinished run in {self.folder}",
                 versions=True,
                 mend="Give the old setting to resume, or remove that folder to start anew.",
             )
         else:
-            content = {"identity": self.identity, "segments": len(self.segments)}
-            write_bytes(description, json.dumps(content, indent=1).encode())
+            _empty(self.folder)
+            write_bytes(
+                description, json.dumps({"identity": wanted, "segments": len(self.segments)}, indent=1).encode()
+            )
         self.files: dict[int, Path] = {}
         for file in sorted(self.folder.iterdir()):
             match = SEGMENT_NAME.fullmatch(file.name)
             if match and hashlib.sha256(file.read_bytes()).hexdigest()[:16] == match[2]:
                 self.files[int(match[1])] = file
-            elif file != description and file.name != "lock":
+            elif file.name not in (DESCRIPTION, LOCK):
                 file.unlink()  # left by a crash: half-written, or damaged since
+        row_bytes = sum(array.row_bytes for array in self.arrays)
+        waiting = sum(len(self.segments[number]) for number in self.missing)
+        self._final_bytes = int(row_bytes * sum(map(len, self.segments)) * 1.02) + 2**22
+        # Refused now, and not after hours of forward passes.
+        require_space(self.path.parent, waiting * row_bytes + self._final_bytes, f"the run {self.path.name}")
 
     @property
     def missing(self) -> list[int]:
@@ -150,29 +162,36 @@ class PartialRun:
             write_static: writes everything that is not a row array (items, prompts, info).
         """
         if self.missing:
-            raise RuntimeError(
-                f"{len(self.missing)} of {len(self.segments)} segments are missing: {self.folder}"
-            )
+            raise RuntimeError(f"{len(self.missing)} of {len(self.segments)} segments are missing: {self.folder}")
         n_rows = sum(map(len, self.segments))
-        size = sum(array.row_bytes for array in self.arrays) * n_rows
-        require_space(self.path.parent, int(size * 1.02) + 2**22, f"assembling {self.path.name}")
-        temporary = self.folder / "assembling.h5"
+        require_space(self.path.parent, self._final_bytes, f"assembling {self.path.name}")
         where = np.empty((n_rows, 2), dtype=np.int64)
         for number, rows in enumerate(self.segments):
             where[rows, 0], where[rows, 1] = number, np.arange(len(rows))
-        with h5py.File(temporary, "w") as file:
-            for array in self.arrays:
-                self._gather(array, array.create(file, n_rows, chunked=True), where)
-            write_static(file)
-            seal(file)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        temporary = self.folder / ASSEMBLING
+        try:
+            with WriteGuard(temporary) as guard:
+                with h5py.File(guard, "w") as file:
+                    for array in self.arrays:
+                        self._gather(array, array.create(file, n_rows, chunked=True), where, guard)
+                    write_static(file)
+                    guard.check()
+                    seal(file)
+                guard.sync()
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            error.add_note(
+                f"while assembling {self.path} from its finished segments, which are kept in {self.folder}; "
+                "make room on that disk and run again"
+            )
+            raise
         os.replace(temporary, self.path)
         sync_folder(self.path.parent)
+        _empty(self.folder)
+        shutil.rmtree(self.folder)  # before the lock is given back, or a next writer might lose its new folder
         self.close()
-        shutil.rmtree(self.folder)
 
-    def _gather(self, array: RowArray, target: h5py.Dataset, where: np.ndarray) -> None:
+    def _gather(self, array: RowArray, target: h5py.Dataset, where: np.ndarray, guard: WriteGuard) -> None:
         """Copy the rows of all segments into their final order, one block of whole chunks at a time."""
         assert target.chunks is not None
         step = max(1, BLOCK_BYTES // max(1, array.row_bytes) // target.chunks[0]) * target.chunks[0]
@@ -187,6 +206,7 @@ class PartialRun:
                         local = int(block[row, 1])
                         values[row] = read_raw(source, local, local + 1)[0]
             write_rows(target, start, values)
+            guard.check()
 
     def close(self) -> None:
         """Give the lock back; the folder stays."""
@@ -218,6 +238,50 @@ def seal(file: h5py.File) -> None:
 
 
 def remove_partial(path: Path) -> None:
-    """Delete the folder of an unfinished run, if there is one."""
-    if partial_folder(path).exists():
-        shutil.rmtree(partial_folder(path))
+    """Delete the folder of an unfinished run, if there is one.
+
+    Raises:
+        RuntimeError: another process writes to that run.
+        FileExistsError: the folder holds something that is not of a run in progress.
+    """
+    folder = partial_folder(path)
+    if not folder.exists():
+        return
+    lock = _locked(path)
+    try:
+        _require_ours(folder)
+        _empty(folder)
+        shutil.rmtree(folder)
+    finally:
+        lock.release()
+
+
+def _locked(path: Path) -> FileLock:
+    """Hold the lock of the run in progress that will become `path`."""
+    lock = FileLock(partial_folder(path) / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RuntimeError(
+            f"{path} is being written by another process (it holds {lock.lock_file}); wait for it or stop it"
+        ) from error
+    return lock
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse a folder that holds anything but the files of a run in progress: they would be removed."""
+    for file in sorted(folder.iterdir()):
+        name = file.name.removesuffix(".writing")
+        if not file.is_file() or (name not in (DESCRIPTION, LOCK, ASSEMBLING) and not SEGMENT_NAME.fullmatch(name)):
+            raise FileExistsError(
+                f"{folder} is where a run in progress is kept, and {file.name} there is no part of one. Move that "
+                "away, or give another path."
+            )
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything but the lock; the description first, so that no segment is ever without its identity."""
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    for file in folder.iterdir():
+        if file.name != LOCK:
+            file.unlink()
