@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .names import unknown_name
 from .segments import FORMAT, FORMAT_VERSION, progress_of
 
 ROWS_PER_READ = 64
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def open_run(path: str | Path) -> Run:
@@ -35,6 +37,21 @@ def open_run(path: str | Path) -> Run:
         ValueError: the file is truncated, foreign, incomplete, or of a newer format than this version reads.
     """
     return Run(Path(path))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """The open file; what HDF5 says of a damaged one (OSError, KeyError, RuntimeError) becomes one clear ValueError."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}). It is truncated or damaged: copy it again, or remove it and run the "
+            "extraction again."
+        ) from error
 
 
 class Run:
@@ -68,36 +85,28 @@ class Run:
             raise FileNotFoundError(f"There is no run file {path}")
         if path.is_dir():
             raise ValueError(f"{path} is a folder, not a run file")
-        if not h5py.is_hdf5(path):
-            raise ValueError(f"{path} is not an HDF5 file, so not a run file of doubtlens")
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            raise ValueError(
-                f"{path} cannot be read as HDF5 ({error}). It is truncated or damaged: copy it again, or remove it "
-                "and run the extraction again."
-            ) from error
-        with file:
-            if file.attrs.get("format") != FORMAT:
+        with open(path, "rb") as handle:  # says by itself when it may not be read
+            if handle.read(len(SIGNATURE)) != SIGNATURE:
+                raise ValueError(f"{path} is not an HDF5 file, so not a run file of doubtlens")
+        with _reading(path) as file:
+            kind, version = file.attrs.get("format"), file.attrs.get("format_version")
+            if not isinstance(kind, str) or kind != FORMAT:
                 raise ValueError(
-                    f"{path} is an HDF5 file, but not a run file of doubtlens: its attribute 'format' is "
-                    f"{file.attrs.get('format')!r}, not {FORMAT!r}"
+                    f"{path} is an HDF5 file, but not a run file of doubtlens: its attribute 'format' is {kind!r}, "
+                    f"not {FORMAT!r}"
                 )
-            version = int(file.attrs["format_version"])
-            if version > FORMAT_VERSION:
+            if not isinstance(version, np.integer) or version > FORMAT_VERSION:
                 raise ValueError(
                     f"{path} has format version {version}, and this doubtlens reads up to {FORMAT_VERSION}: "
                     "update doubtlens"
                 )
             if not bool(file.attrs.get("complete", False)):
-                raise ValueError(
-                    f"{path} was never finished: it is not marked complete. Run the extraction again."
-                )
+                raise ValueError(f"{path} was never finished: it is not marked complete. Run the extraction again.")
 
     @cached_property
     def info(self) -> dict[str, Any]:
         """What the run is: checkpoint, dataset, prompt, settings, versions, timings, self-test (docs/format.md)."""
-        return json.loads(self._text("info"))
+        return self._json("info")
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -105,7 +114,7 @@ class Run:
 
         With rotations ``prompt`` is the unrotated one.
         """
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             records = [json.loads(text) for text in file["items/records"].asstr()[()]]
         frame = pd.DataFrame.from_records(records)
         for column in ("answer", "respondents"):
@@ -120,7 +129,7 @@ class Run:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row per prompt: ``item`` (row of `items`), ``rotation``, ``n_tokens`` and ``prompt``."""
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             prompts = file["prompts"]
             return pd.DataFrame(
                 {
@@ -133,7 +142,7 @@ class Run:
 
     def token_ids(self, row: int) -> np.ndarray:
         """int32 token ids of one prompt row, as the model saw them."""
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             start, stop = file["prompts/token_offsets"][row : row + 2]
             return file["prompts/token_ids"][start:stop]
 
@@ -168,7 +177,7 @@ class Run:
             raise ValueError(f"{self.path}: {unknown_name('site', site, self.sites)}")
         if layer not in self.layers:
             raise ValueError(f"{self.path}: {unknown_name('layer', layer, self.layers)}")
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             dataset = file[f"residual/{site}"]
             values = read_float32(dataset, 0, dataset.shape[0], self.layers.index(layer))
         return values if per_row else self._per_item(values)
@@ -186,7 +195,7 @@ class Run:
         scoring = self.scorings[0] if scoring is None else scoring
         if scoring not in self.scorings:
             raise ValueError(f"{self.path}: {unknown_name('scoring', scoring, self.scorings)}")
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             scores = file[f"scores/{scoring}"][()]
         if per_row or self.info["permutations"] == "none":
             return scores
@@ -206,14 +215,14 @@ class Run:
                 f'{self.path} was extracted with logits="summary" and holds no full logits: use statistics() or '
                 'largest_logits(), or extract again with logits="full"'
             )
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             return Logits(self.path, file["logits/final"].shape)
 
     def largest_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """(values float32, token ids int32), each ``[rows, 1024]``, descending; only with ``logits="summary"``."""
         if self.info["logits"] != "summary":
             raise ValueError(f'{self.path} holds the full logits (logits="full"): take them from logits()')
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             return file["logits/largest_values"][()], file["logits/largest_ids"][()]
 
     def statistics(self) -> pd.DataFrame:
@@ -223,7 +232,7 @@ class Run:
         same numbers, because the same function made them.
         """
         if self.info["logits"] == "summary":
-            with h5py.File(self.path, "r") as file:
+            with _reading(self.path) as file:
                 columns = {name: node[()] for name, node in file["logits/statistics"].items()}
         else:
             from .statistics import logit_statistics
@@ -238,8 +247,8 @@ class Run:
         Raises:
             ValueError: something differs; the message names it.
         """
-        manifest = json.loads(self._text("manifest"))
-        with h5py.File(self.path, "r") as file:
+        manifest = self._json("manifest")
+        with _reading(self.path) as file:
             found = {path: node for path, node in datasets(file) if path != "manifest"}
             if set(found) != set(manifest["datasets"]):
                 odd = sorted(set(found) ^ set(manifest["datasets"]))
@@ -247,22 +256,26 @@ class Run:
             for path, node in found.items():
                 wanted = manifest["datasets"][path]
                 if storage_name(node) != wanted["dtype"] or list(node.shape) != wanted["shape"]:
-                    raise ValueError(
-                        f"{self.path}: {path} is {storage_name(node)} {node.shape}, not {wanted}"
-                    )
+                    raise ValueError(f"{self.path}: {path} is {storage_name(node)} {node.shape}, not {wanted}")
                 try:
                     same = dataset_digest(node) == wanted["sha256"]
-                except OSError as error:
+                except (OSError, RuntimeError, UnicodeDecodeError) as error:
                     raise ValueError(f"{self.path}: {path} is damaged ({error})") from error
-                if not same or attributes_digest(node) != wanted["attributes"]:
+                if not same:
                     raise ValueError(f"{self.path}: {path} is not what was written (its digest differs)")
+                if attributes_digest(node) != wanted["attributes"]:
+                    raise ValueError(f"{self.path}: the attributes of {path} are not what was written")
             for name, wanted in manifest["groups"].items():
                 if attributes_digest(file[name]) != wanted:
                     raise ValueError(f"{self.path}: the attributes of {name} are not what was written")
 
-    def _text(self, path: str) -> str:
-        with h5py.File(self.path, "r") as file:
-            return file[path].asstr()[()]
+    def _json(self, path: str) -> dict[str, Any]:
+        with _reading(self.path) as file:
+            text = file[path].asstr()[()]
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.path}: {path} is damaged, it is no JSON ({error})") from error
 
     def _per_item(self, values: np.ndarray) -> np.ndarray:
         """Mean over the rotations of each item; rows of an item stand together, in item order."""
@@ -285,7 +298,7 @@ class Logits:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """float32 rows, by index, slice or list, as h5py reads them."""
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             return file["logits/final"][rows]
 
     def __iter__(self) -> Iterator[np.ndarray]:
