@@ -68,9 +68,7 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int, *, equal_lengths: bo
     return batches
 
 
-def group_segments(
-    batches: Sequence[Batch], row_bytes: int, *, max_rows: int, max_bytes: int
-) -> list[list[int]]:
+def group_segments(batches: Sequence[Batch], row_bytes: int, *, max_rows: int, max_bytes: int) -> list[list[int]]:
     """Consecutive batches per segment, closing a segment at `max_rows` rows or `max_bytes` bytes.
 
     Returns:
@@ -79,9 +77,7 @@ def group_segments(
     segments: list[list[int]] = [[]]
     rows = 0
     for number, batch in enumerate(batches):
-        if segments[-1] and (
-            rows + len(batch.rows) > max_rows or (rows + len(batch.rows)) * row_bytes > max_bytes
-        ):
+        if segments[-1] and (rows + len(batch.rows) > max_rows or (rows + len(batch.rows)) * row_bytes > max_bytes):
             segments.append([])
             rows = 0
         segments[-1].append(number)

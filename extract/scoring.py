@@ -50,16 +50,13 @@ def plan_scoring(tokenizer: Any, prompts: RenderedPrompts) -> ScoringPlan:
     single, variants, continuations = [], {}, None
     if prompts.lists_options:
         single = [
-            single_label_tokens(tokenizer, row.text, row.labels, row.label_prefix, special)
-            for row in prompts.rows
+            single_label_tokens(tokenizer, row.text, row.labels, row.label_prefix, special) for row in prompts.rows
         ]
         for row in prompts.rows:
             if len(row.labels) not in variants:
                 variants[len(row.labels)] = variant_label_tokens(tokenizer, row.labels)
     else:
-        continuations = [
-            continuations_tokens(tokenizer, row.text, row.continuations, special) for row in prompts.rows
-        ]
+        continuations = [continuations_tokens(tokenizer, row.text, row.continuations, special) for row in prompts.rows]
     return ScoringPlan(ids, prompts.scorings, max(counts), single, variants, orders, continuations)
 
 

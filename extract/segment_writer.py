@@ -129,8 +129,7 @@ class SegmentWriter:
         if segment not in self._columns:
             count = len(self._partial.segments[segment])
             self._columns[segment] = {
-                array.path: np.empty((count, *array.shape), dtype=array.memory_dtype)
-                for array in self._partial.arrays
+                array.path: np.empty((count, *array.shape), dtype=array.memory_dtype) for array in self._partial.arrays
             }
             self._filled[segment] = 0
         place = {row: index for index, row in enumerate(self._partial.segments[segment])}
