@@ -73,7 +73,8 @@ def check_target(target: Array, *, names: Sequence[object] | None = None) -> Arr
             f"The y parameter must be finite in every row. Got {wrong.size} missing or infinite values, in "
             f"{name_rows(wrong, names)}; drop those rows first."
         )
-    if values.size and np.all(values == values[0]):
+    # Equal up to rounding is equal: ln K / ln K is not always 1 in floating point.
+    if values.size and np.ptp(values) <= 1e-12 * np.abs(values).max():
         raise TargetError(
             f"The y parameter must vary. Got {values[0]:g} in all {values.size} rows: nothing can be learnt."
         )
