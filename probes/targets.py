@@ -1,5 +1,4 @@
-"""Human targets: how much people disagree on an item, what most of them chose, and how often they were
-right."""
+"""Human targets: how much people disagree on an item, what most of them chose, how many were right."""
 
 from __future__ import annotations
 
@@ -9,6 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import entropy as shannon_entropy
+
+_FLOATS = (
+    "human_entropy",
+    "human_entropy_normalized",
+    "human_entropy_se",
+    "human_correct",
+    "recall_correct",
+    "response_time_ms",
+)
 
 
 def human_targets(items: pd.DataFrame, *, miller_madow: bool = False) -> pd.DataFrame:
@@ -50,26 +58,15 @@ def human_targets(items: pd.DataFrame, *, miller_madow: bool = False) -> pd.Data
                 f"The items parameter of human_targets must have a column {column!r}. "
                 f"Got the columns {list(items.columns)} instead; load_items gives a complete table."
             )
-    columns = items.reset_index(drop=True)
     optional = ("answer", "respondents", "recall_correct", "response_time_ms")
     rows = [
         _targets(record, miller_madow)
-        for record in columns.reindex(columns=["id", "options", "responses", *optional]).to_dict("records")
+        for record in items.reindex(columns=["id", "options", "responses", *optional]).to_dict("records")
     ]
     kinds = {"n_options": "int64", "human_ties": "int64"} | dict.fromkeys(_FLOATS, "float64")
     names = ["item", "n_options", "human_entropy", "human_entropy_normalized", "human_entropy_se"]
     names += ["human_top", "human_ties", "human_correct", "recall_correct", "response_time_ms"]
     return pd.DataFrame(rows, columns=names, index=pd.RangeIndex(len(rows))).astype(kinds)
-
-
-_FLOATS = (
-    "human_entropy",
-    "human_entropy_normalized",
-    "human_entropy_se",
-    "human_correct",
-    "recall_correct",
-    "response_time_ms",
-)
 
 
 def _targets(record: Mapping[Any, Any], miller_madow: bool) -> dict[str, Any]:
@@ -95,9 +92,7 @@ def _targets(record: Mapping[Any, Any], miller_madow: bool) -> dict[str, Any]:
         row["human_entropy_se"] = jackknife_entropy_se(counts)
     if miller_madow:
         if counts is None:
-            need = (
-                "have its number of respondents for the Miller-Madow correction; else use miller_madow=False"
-            )
+            need = "have its number of respondents for the Miller-Madow correction; else use miller_madow=False"
             raise ValueError(_message(item, need, "none"))
         entropy += (np.count_nonzero(counts) - 1) / (2 * counts.sum())
     row["human_entropy"] = entropy
@@ -145,7 +140,4 @@ def _missing(value: Any) -> bool:
 
 
 def _message(item: object, requirement: str, got: object) -> str:
-    return (
-        f"The items parameter of human_targets must {requirement} in every row. "
-        f"Got {got} for item {item!r} instead."
-    )
+    return f"The items parameter of human_targets must {requirement} in every row. Got {got} for item {item!r} instead."

@@ -233,10 +233,13 @@ def test_what_the_input_cannot_give_is_left_out_and_refused_by_name(args, kwargs
 
 
 def test_published_convention_calls_the_surest_rows_the_most_uncertain():
-    logits = np.stack([np.zeros(256), np.where(np.arange(256) == 7, 50.0, 0.0)]).astype(np.float32)
+    certain, likely = np.zeros(256), np.full(256, -30.0)
+    certain[7] = 50
+    likely[:2] = np.log([0.7, 0.3])
+    logits = np.stack([np.zeros(256), certain, likely]).astype(np.float32)
     ours = output_measures(logits=logits, nucleus="exclusive")
     published = output_measures(logits=logits, nucleus="exclusive", convention="published")
-    assert ours["top_p_size_0.75"].to_list() == [192, 0]
+    assert ours["top_p_size_0.75"].to_list() == [192, 0, 1]
     twins = [name for name in VOCABULARY if name.startswith("top_p_entropy") and name.endswith("_normalized")]
     assert len(twins) == 4
     for name in twins:
@@ -244,6 +247,7 @@ def test_published_convention_calls_the_surest_rows_the_most_uncertain():
         assert published[name][1] == 1
         assert np.isnan(published[MEASURES[name].raw][1])
         assert published[name][0] == ours[name][0]
+    assert published["top_p_entropy_0.75_normalized"].to_list() == [1, 1, 0]
     rest = [name for name in ours.columns if name not in twins]
     pd.testing.assert_frame_equal(published[rest], ours[rest], check_exact=True)
 
@@ -253,6 +257,14 @@ def test_one_token_nucleus_has_no_entropy():
     table = output_measures(logits=logits)
     assert table["top_p_size_0.95"][0] == 1
     assert table["top_p_entropy_0.95"][0] == table["top_p_entropy_0.95_normalized"][0] == 0
+
+
+@pytest.mark.parametrize("k", [2, 4, 5, 7, 26])
+def test_rounding_does_not_lift_an_entropy_above_its_maximum(k):
+    nearly_equal = np.random.default_rng(0).standard_normal((2000, k)) * 1e-8
+    table = output_measures(choice_logits=nearly_equal)
+    assert (table["choice_entropy"] <= np.log(k)).all()
+    assert (table["choice_entropy_normalized"] <= 1).all()
 
 
 def test_rounding_does_not_lift_a_probability_above_one():
