@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
 from .arrays import Floats, finite_vector, one_of, paired_vectors
 from .kendall import CONVENTIONS, kendall_distance, random_kendall_distance
-from .tables import group_keys, groups, numbers, present_rows, require_columns, row_name
+from .tables import group_keys, groups, numbers, present_rows, require_columns, result_table, row_name
 
 COLUMNS = (
     "n",
@@ -117,7 +117,7 @@ def agreement(
         present = present_rows(frame, {human: lacking}, missing=missing, caller=caller)
         result = _agree(frame[present], human, convention=convention, level=level)
         rows.append({**keys, "n": int(present.sum()), "n_missing": int((~present).sum()), **result})
-    return pd.DataFrame(rows, columns=[*group_keys(table), *COLUMNS])
+    return result_table(rows, keys=group_keys(table), columns=COLUMNS, text=("reason",))
 
 
 def _agree(frame: pd.DataFrame, human: str, *, convention: str, level: float) -> dict[str, Any]:

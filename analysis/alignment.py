@@ -22,7 +22,7 @@ from .arrays import Floats, one_of
 from .correlation import METHODS, Correlation, correlation, is_constant, partial_correlation
 from .intervals import Interval, draw_seed, percentile_interval
 from .resampling import bootstrap_correlations
-from .tables import column_names, group_keys, groups, join_reasons, numbers, require_columns, shared_items
+from .tables import column_names, group_keys, groups, join_reasons, numbers, require_columns, result_table, shared_items
 
 COLUMNS = (
     "measure",
@@ -135,7 +135,7 @@ def alignment(
             counts = {"n": int(present.sum()), "n_missing": int((~present).sum())}
             found |= {name: {**counts, **result} for name, result in results.items()}
         rows += [{**keys, "measure": name, "human": human, "method": method, **found[name]} for name in measures]
-    return pd.DataFrame(rows, columns=[*group_keys(table), *COLUMNS])
+    return result_table(rows, keys=group_keys(table), columns=COLUMNS, text=("reason", "note"))
 
 
 def alignment_controls(
@@ -191,18 +191,21 @@ def alignment_controls(
         rng=np.random.default_rng(seed),
         **asked,
     )
-    result = raw.drop(columns=["human", "p", "partial_p", "removed_by_control"]).rename(
-        columns={"correlation": "raw", "ci_low": "raw_ci_low", "ci_high": "raw_ci_high"}
-    )
-    for column, source in (
-        ("normalized", "correlation"),
-        ("normalized_ci_low", "ci_low"),
-        ("normalized_ci_high", "ci_high"),
-    ):
-        result[column] = normalized[source]
-    result["reason"] = [join_reasons(a, b) for a, b in zip(raw["reason"], normalized["reason"], strict=True)]
-    result["flag"] = [_flag(row) for row in raw.to_dict("records")]
-    return result[[*group_keys(table), *CONTROL_COLUMNS]]
+    rows = [
+        {
+            **row,
+            "raw": row["correlation"],
+            "raw_ci_low": row["ci_low"],
+            "raw_ci_high": row["ci_high"],
+            "normalized": twin["correlation"],
+            "normalized_ci_low": twin["ci_low"],
+            "normalized_ci_high": twin["ci_high"],
+            "flag": _flag(row),
+            "reason": join_reasons(row["reason"], twin["reason"]),
+        }
+        for row, twin in zip(raw.to_dict("records"), normalized.to_dict("records"), strict=True)
+    ]
+    return result_table(rows, keys=group_keys(table), columns=CONTROL_COLUMNS, text=("flag", "reason", "note"))
 
 
 def _correlate(

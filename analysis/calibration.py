@@ -38,6 +38,7 @@ from .tables import (
     numbers,
     present_rows,
     require_columns,
+    result_table,
     row_name,
     shared_items,
 )
@@ -145,7 +146,7 @@ def calibration(
                     "reason": join_reasons(orders[name]["reason"], why),
                 }
         rows += [{**keys, **found[name]} for name in measures]
-    return pd.DataFrame(rows, columns=[*group_keys(table), *COLUMNS])
+    return result_table(rows, keys=group_keys(table), columns=COLUMNS, text=("confidence", "reason"))
 
 
 def calibration_by_subject(
@@ -195,7 +196,7 @@ def calibration_by_subject(
                         "reason": reason,
                     }
                 )
-    return pd.DataFrame(rows, columns=[*group_keys(table), *SUBJECT_COLUMNS])
+    return result_table(rows, keys=group_keys(table), columns=SUBJECT_COLUMNS, text=("reason",))
 
 
 def _orders(

@@ -121,11 +121,12 @@ def _rank_error(uncertainty: Floats, correct: Floats, bins: int) -> float:
     if uncertainty.size < 2 or np.ptp(uncertainty) == 0:
         return np.nan
     z = (uncertainty - uncertainty.mean()) / uncertainty.std(ddof=1)
-    furthest = np.abs(z).max()
-    bin_of = np.searchsorted(np.linspace(-furthest, furthest, bins + 1)[1:-1], z, side="left")
+    # In units of m, and rounded: rounding error must not part equal values from their mean or from an edge.
+    z = np.round(z / np.abs(z).max(), 12)
+    bin_of = np.searchsorted(np.round(np.linspace(-1, 1, bins + 1)[1:-1], 12), z, side="left")
     size = np.bincount(bin_of, minlength=bins)
     used = size > 0
-    means = np.bincount(bin_of, weights=z, minlength=bins)[used] / size[used]
+    means = np.round(np.bincount(bin_of, weights=z, minlength=bins)[used] / size[used], 12)
     accuracy = np.bincount(bin_of, weights=correct, minlength=bins)[used] / size[used]
     claimed = 1 - np.searchsorted(np.sort(z), means, side="right") / z.size
     return float(np.sum(size[used] * np.abs(accuracy - claimed)) / z.size)

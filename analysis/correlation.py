@@ -166,5 +166,5 @@ def _partial_p(value: float, *, n: int, q: int, method: str) -> float:
         return float(2 * stats.norm.sf(abs(value) * np.sqrt(9 * m * (m - 1) / (2 * (2 * m + 5)))))
     free = n - 2 - q
     with np.errstate(divide="ignore"):  # a perfect correlation has t = infinity and p = 0
-        t = abs(value) * np.sqrt(free / (1 - value**2))
+        t = abs(value) * np.sqrt(free / np.float64(1 - value**2))
     return float(2 * stats.t.sf(t, free))

@@ -111,6 +111,8 @@ def bootstrap_correlations(
         TypeError: rng is not a numpy.random.Generator.
     """
     one_of(method, METHODS, parameter="method", caller="bootstrap_correlations")
+    if not measures.shape[1]:
+        return np.empty((n_bootstrap, 0)), np.empty((n_bootstrap, 0))
     columns = [_Variable(column, method) for column in measures.T]
     y, held = _Variable(target, method), [_Variable(control, method) for control in controls]
     plain, partial = [], []

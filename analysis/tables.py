@@ -6,7 +6,7 @@ A group is one combination of the key columns that the table has; statistics are
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,16 @@ def shared_items(
         yield {name: columns[name][present] for name in names}, present
 
 
+def result_table(
+    rows: Sequence[Mapping[str, Any]], *, keys: Sequence[str], columns: Sequence[str], text: Sequence[str]
+) -> pd.DataFrame:
+    """Build a table of results; the `text` columns hold str or None, which pandas would turn into NaN."""
+    table = pd.DataFrame(rows, columns=[*keys, *columns])
+    for column in text:
+        table[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return table
+
+
 def join_reasons(*reasons: str | None) -> str | None:
     """Join the reasons that there are, each once; None if there is none."""
     return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
@@ -177,6 +187,6 @@ def join_reasons(*reasons: str | None) -> str | None:
 
 def row_name(frame: pd.DataFrame, position: int) -> str:
     """Name a row for an error: its index label, its item and its group."""
-    row = frame.iloc[position]
+    row = frame[["item", *group_keys(frame)]].astype(object).iloc[position]
     keys = "".join(f", {key} {row[key]!r}" for key in group_keys(frame))
     return f"row {frame.index[position]} (item {row['item']!r}{keys})"
