@@ -82,9 +82,7 @@ def logit_statistics(
             )
     names = ["log_sum_exp", "top_1_probability", "total_entropy", "varentropy"]
     names += [f"top_k_entropy_{k}" for k in top_k]
-    names += [
-        f"top_p_{kind}_{p:g}_{nucleus}" for p in top_p for nucleus in NUCLEI for kind in ("size", "entropy")
-    ]
+    names += [f"top_p_{kind}_{p:g}_{nucleus}" for p in top_p for nucleus in NUCLEI for kind in ("size", "entropy")]
     result = {name: np.empty(n) for name in names}
     for start, block in _blocks(logits, "logit_statistics"):
         rows = slice(start, start + len(block))
@@ -174,8 +172,7 @@ def _blocks(logits: Any, caller: str) -> Iterator[tuple[int, Any]]:
                 block = block.astype(np.float64 if block.dtype.itemsize > 4 else np.float32)
         if not floating:
             raise ValueError(
-                f"The logits parameter of {caller} must hold floating-point numbers. "
-                f"Got dtype {block.dtype} instead."
+                f"The logits parameter of {caller} must hold floating-point numbers. Got dtype {block.dtype} instead."
             )
         yield start, block
 
@@ -267,8 +264,7 @@ def _head_statistics(
     cumulated_p = (w / total[:, None]).cumsum(axis=1)
     decided = (cumulated_p[:, -1] > max(top_p)) | (head.shape[1] == block.shape[1])
     wide = {
-        int(row): _wide_row(block[row : row + 1], maximum[row], total[row], top_p)
-        for row in np.flatnonzero(~decided)
+        int(row): _wide_row(block[row : row + 1], maximum[row], total[row], top_p) for row in np.flatnonzero(~decided)
     }
     for p, nucleus in product(top_p, NUCLEI):
         if nucleus == "inclusive":
@@ -294,9 +290,7 @@ def _wide_row(
     cumulated_p = (w / total).cumsum()
     sizes = {}
     for p in top_p:
-        sizes[p, "inclusive"] = 1 + int(
-            np.searchsorted(cumulated_p[:-1], p - INCLUSIVE_TOLERANCE, side="left")
-        )
+        sizes[p, "inclusive"] = 1 + int(np.searchsorted(cumulated_p[:-1], p - INCLUSIVE_TOLERANCE, side="left"))
         sizes[p, "exclusive"] = int(np.searchsorted(cumulated_p, p, side="right"))
     # One pass for all prefixes: sums between neighbouring ends, then their cumulated sum.
     ends = np.unique([max(size, 1) for size in sizes.values()])

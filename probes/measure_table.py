@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
+
+from ..extract.nearest import nearest_name
 
 TOP_K = (5, 10, 25, 50, 100)
 TOP_P = (0.95, 0.9, 0.75, 0.5)
@@ -86,16 +87,14 @@ def direction(name: str) -> int:
         ValueError: an unknown name, answered with the nearest known one.
     """
     if name not in MEASURES:
-        raise ValueError(unknown_name("name", "direction", "a measure", name, MEASURES))
+        raise ValueError(unknown_name("name", "direction", "a measure, as measure_table() lists them", name, MEASURES))
     return MEASURES[name].direction
 
 
 def unknown_name(parameter: str, caller: str, kind: str, name: object, known: Iterable[str]) -> str:
-    """Word the error for a name that is not among `known`, with the nearest known name."""
+    """Word the error for a name that is not among `known`: the nearest of them, and all of a short list."""
     known = list(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    listed = (
-        ", ".join(known) if len(known) <= 8 else "doubtlens.probes.measure_table.measure_table() lists them"
-    )
-    return f"The {parameter} parameter of {caller} must name {kind} ({listed}). Got {name!r} instead.{hint}"
+    nearest = nearest_name(str(name), known, cutoff=0.0)
+    hint = f" Did you mean {nearest!r}?" if nearest else ""
+    listed = f" ({', '.join(known)})" if len(known) <= 12 else ""
+    return f"The {parameter} parameter of {caller} must name {kind}{listed}. Got {name!r} instead.{hint}"

@@ -106,7 +106,9 @@ def output_measures(
         )
     for name in measures if measures is not None else ():
         if name not in MEASURES:
-            raise ValueError(unknown_name("measures", "output_measures", "measures", name, MEASURES))
+            raise ValueError(
+                unknown_name("measures", "output_measures", "measures, as measure_table() lists them", name, MEASURES)
+            )
 
     if run is not None:
         if not (logits is None and choice_logits is None and n_options is None):
