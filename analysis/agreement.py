@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -124,13 +123,13 @@ def _agree(frame: pd.DataFrame, human: str, *, convention: str, level: float) ->
     empty: dict[str, Any] = dict.fromkeys(COLUMNS[2:], np.nan)
     if frame.empty:
         return {**empty, "reason": "no item has people's answers"}
-    options = numbers(frame, "n_options", caller="agreement")
-    hits, chances = np.empty(len(frame)), np.empty(len(frame))
-    for position, k in enumerate(options):
-        modal = _modal_options(frame, position, human, k)
-        chosen = _chosen_options(frame, position, k)
-        hits[position] = len(modal & chosen) / len(chosen)
-        chances[position] = len(modal) / k
+    options = _option_numbers(frame)
+    model = _scores(frame, "choice_log_probabilities", options) if "choice_log_probabilities" in frame else None
+    people = _scores(frame, "responses", options) if _complete(frame, "responses") else None
+    modal = _option_sets(frame, human, options) if people is None or human != "responses" else _tops(people)
+    chosen = _chosen(frame, options) if model is None else _tops(model)
+    hits = np.array([len(top & choice) / len(choice) for top, choice in zip(modal, chosen, strict=True)])
+    chances = np.array([len(top) for top in modal]) / options
     published = 1 / options.mean()
     low, high = proportion_confint(hits.sum(), len(hits), alpha=1 - level, method="wilson")
     _, p_z = proportions_ztest(hits.sum(), len(hits), value=published, alternative="larger", prop_var=published)
@@ -142,76 +141,85 @@ def _agree(frame: pd.DataFrame, human: str, *, convention: str, level: float) ->
         "chance_published": published,
         "p_poisson_binomial": poisson_binomial_test(hits, chances),
         "p_z": float(p_z),
-        **_kendall(frame, options, convention=convention, level=level),
+        **_kendall(people, model, convention=convention, level=level),
     }
 
 
-def _kendall(frame: pd.DataFrame, options: Floats, *, convention: str, level: float) -> dict[str, Any]:
+def _kendall(
+    people: list[Floats] | None, model: list[Floats] | None, *, convention: str, level: float
+) -> dict[str, Any]:
     names = ["kendall_distance", "kendall_ci_low", "kendall_ci_high", "kendall_random"]
-    for column in ("responses", "choice_log_probabilities"):
-        if column not in frame or any(_absent(value) for value in frame[column]):
-            return {
-                **dict.fromkeys(names, np.nan),
-                "reason": f"the Kendall distance needs {column} of every item",
-            }
-    distances, random = np.empty(len(frame)), np.empty(len(frame))
-    for position, k in enumerate(options):
-        human = _scores(frame, position, "responses", k)
-        model = _scores(frame, position, "choice_log_probabilities", k)
-        distances[position] = kendall_distance(human, model, convention=convention)
-        random[position] = random_kendall_distance(human, model, convention=convention)
+    if people is None or model is None:
+        lacking = "responses" if people is None else "choice_log_probabilities"
+        return {**dict.fromkeys(names, np.nan), "reason": f"the Kendall distance needs {lacking} of every item"}
+    pairs = list(zip(people, model, strict=True))
+    distances = np.array([kendall_distance(*pair, convention=convention) for pair in pairs])
+    random = np.array([random_kendall_distance(*pair, convention=convention) for pair in pairs])
     bounds = mean_interval(distances, level=level)
     reason = "one item gives no interval of the Kendall distance" if len(distances) < 2 else None
     return {**dict(zip(names, (distances.mean(), *bounds, random.mean()), strict=True)), "reason": reason}
 
 
-def _modal_options(frame: pd.DataFrame, position: int, human: str, k: float) -> set[int]:
-    if human == "responses":
-        return _largest(_scores(frame, position, "responses", k))
-    return _indices(frame, position, "human_top", frame["human_top"].iloc[position], k)
-
-
-def _chosen_options(frame: pd.DataFrame, position: int, k: float) -> set[int]:
-    if "choice_log_probabilities" in frame:
-        return _largest(_scores(frame, position, "choice_log_probabilities", k))
-    if "choice_ties" in frame and frame["choice_ties"].iloc[position] > 1:
+def _option_numbers(frame: pd.DataFrame) -> Floats:
+    """Read `n_options`: whole numbers of at least 2."""
+    options = numbers(frame, "n_options", caller="agreement")
+    bad = np.flatnonzero(~(options >= 2) | (options % 1 != 0))
+    if bad.size:
         raise ValueError(
-            f"The choice_log_probabilities column given to agreement must be there where choices are tied. "
-            f"Got "
-            f"choice_ties {frame['choice_ties'].iloc[position]} at {row_name(frame, position)} instead: the "
-            f"tied options "
-            f"are not known."
+            f"The n_options column given to agreement must hold whole numbers of at least 2. Got {options[bad[0]]} at "
+            f"{row_name(frame, int(bad[0]))} instead."
         )
-    return _indices(frame, position, "choice", [frame["choice"].iloc[position]], k)
+    return options
 
 
-def _scores(frame: pd.DataFrame, position: int, column: str, k: float) -> Floats:
-    """Read a list of K scores from one row, finite and of the right length."""
-    value = frame[column].iloc[position]
-    scores = np.array([], dtype=np.float64) if _absent(value) else np.asarray(value, dtype=np.float64)
-    if scores.shape != (k,) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"The {column} column given to agreement must hold {k:g} finite numbers, one per option. Got "
-            f"{value!r} at "
-            f"{row_name(frame, position)} instead."
-        )
-    return scores
+def _scores(frame: pd.DataFrame, column: str, options: Floats) -> list[Floats]:
+    """Read lists of scores, one finite number per option."""
+    rows = []
+    for position, (value, k) in enumerate(zip(frame[column], options, strict=True)):
+        scores = np.array([], dtype=np.float64) if _absent(value) else np.asarray(value, dtype=np.float64)
+        if scores.shape != (k,) or not np.isfinite(scores).all():
+            raise ValueError(
+                f"The {column} column given to agreement must hold {k:g} finite numbers, one per option. Got "
+                f"{value!r} at {row_name(frame, position)} instead."
+            )
+        rows.append(scores)
+    return rows
 
 
-def _indices(frame: pd.DataFrame, position: int, column: str, value: Iterable[Any], k: float) -> set[int]:
-    """Read option indices from one row, each within 0 .. K - 1."""
-    indices = list(value)
-    if not all(float(index) in range(int(k)) for index in indices):
-        raise ValueError(
-            f"The {column} column given to agreement must hold option indices from 0 to {k - 1:g}. Got "
-            f"{indices} at "
-            f"{row_name(frame, position)} instead."
-        )
-    return {int(index) for index in indices}
+def _option_sets(frame: pd.DataFrame, column: str, options: Floats) -> list[set[int]]:
+    """Read lists of option indices, or single ones, each within 0 .. K - 1."""
+    rows = []
+    for position, (value, k) in enumerate(zip(frame[column], options, strict=True)):
+        indices = np.atleast_1d(value).tolist()
+        if not indices or not all(index in range(int(k)) for index in indices):
+            raise ValueError(
+                f"The {column} column given to agreement must hold option indices from 0 to {k - 1:g}. Got {indices} "
+                f"at {row_name(frame, position)} instead."
+            )
+        rows.append({int(index) for index in indices})
+    return rows
 
 
-def _largest(scores: Floats) -> set[int]:
-    return set(np.flatnonzero(scores == scores.max()).tolist())
+def _chosen(frame: pd.DataFrame, options: Floats) -> list[set[int]]:
+    """Read `choice`, which does not say which options were tied at the top."""
+    if "choice_ties" in frame:
+        tied = np.flatnonzero(numbers(frame, "choice_ties", caller="agreement") > 1)
+        if tied.size:
+            raise ValueError(
+                f"The choice_log_probabilities column given to agreement must be there where choices are tied. Got "
+                f"choice_ties {frame['choice_ties'].iloc[tied[0]]} at {row_name(frame, int(tied[0]))} instead: the "
+                f"tied options are not known."
+            )
+    return _option_sets(frame, "choice", options)
+
+
+def _tops(rows: list[Floats]) -> list[set[int]]:
+    """The options that share the largest score of each item."""
+    return [set(np.flatnonzero(scores == scores.max()).tolist()) for scores in rows]
+
+
+def _complete(frame: pd.DataFrame, column: str) -> bool:
+    return column in frame and not any(_absent(value) for value in frame[column])
 
 
 def _absent(value: Any) -> bool:

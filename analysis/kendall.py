@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Floats, one_of, paired_vectors
 
@@ -50,9 +52,8 @@ def random_kendall_distance(human: ArrayLike, model: ArrayLike, *, convention: s
         tied = [np.mean(_order_of_pairs(scores) == 0) for scores in (human, model)]
         return float((1 - tied[0] * tied[1]) / 2)
     model = np.sort(model)
-    lower, upper = np.triu_indices(model.size, 1)
-    # Options tied in the model keep their order of position, so their argsort ascends; other pairs go either
-    # way.
+    lower, upper = _pairs(model.size)
+    # Options tied in the model keep their order of position, so that their argsort ascends; others go either way.
     descends = _order_of_pairs(np.argsort(human, kind="stable")) > 0
     return float(np.where(model[lower] == model[upper], descends, 0.5).mean())
 
@@ -65,8 +66,12 @@ def _scores(human: ArrayLike, model: ArrayLike, convention: str, caller: str) ->
     return human, model
 
 
-def _order_of_pairs(scores: ArrayLike) -> Floats:
+def _order_of_pairs(scores: Floats | NDArray[np.intp]) -> Floats:
     """Sign of first minus second over the K (K - 1) / 2 option pairs: -1 ascending, 0 tied, 1 descending."""
-    scores = np.asarray(scores)
-    first, second = np.triu_indices(scores.size, 1)
+    first, second = _pairs(len(scores))
     return np.sign(scores[first] - scores[second]).astype(np.float64)
+
+
+@lru_cache(maxsize=64)
+def _pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(k, 1)

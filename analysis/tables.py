@@ -171,7 +171,7 @@ def shared_items(
 
 
 def result_table(
-    rows: Sequence[Mapping[str, Any]], *, keys: Sequence[str], columns: Sequence[str], text: Sequence[str]
+    rows: Sequence[Mapping[Any, Any]], *, keys: Sequence[str], columns: Sequence[str], text: Sequence[str]
 ) -> pd.DataFrame:
     """Build a table of results; the `text` columns hold str or None, which pandas would turn into NaN."""
     table = pd.DataFrame(rows, columns=[*keys, *columns])
