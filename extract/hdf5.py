@@ -130,7 +130,7 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     """Every dataset of the file with its path, in alphabetical order of paths."""
     found: list[tuple[str, h5py.Dataset]] = []
     file.visititems(lambda path, node: found.append((path, node)) if isinstance(node, h5py.Dataset) else None)
-    return iter(sorted(found, key=lambda pair: pair[0]))
+    return iter(sorted(found, key=lambda pair: str(pair[0])))  # a damaged name comes as bytes
 
 
 def storage_name(dataset: h5py.Dataset) -> str:
@@ -168,6 +168,21 @@ def attributes_digest(node: h5py.HLObject) -> str:
     """sha256 over the attributes of one object as canonical JSON, ``complete`` left out (it is written last)."""
     values = {key: _plain(value) for key, value in node.attrs.items() if key != "complete"}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def describe(dataset: h5py.Dataset) -> dict[str, Any]:
+    """What the manifest says of a dataset: ``dtype``, ``shape``, ``sha256`` and the digest of its ``attributes``."""
+    return {
+        "dtype": storage_name(dataset),
+        "shape": list(dataset.shape),
+        "sha256": dataset_digest(dataset),
+        "attributes": attributes_digest(dataset),
+    }
+
+
+def describe_group(group: h5py.Group) -> dict[str, Any]:
+    """What the manifest says of a group."""
+    return {"attributes": attributes_digest(group)}
 
 
 def _plain(value: Any) -> Any:

@@ -28,16 +28,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from .atomic import require_space, sync_folder, write_bytes
-from .hdf5 import (
-    RowArray,
-    attributes_digest,
-    dataset_digest,
-    datasets,
-    read_raw,
-    storage_name,
-    write_rows,
-    write_text,
-)
+from .hdf5 import RowArray, datasets, describe, describe_group, read_raw, write_rows, write_text
 from .identity import digest_of, require_same
 from .write_guard import WriteGuard
 
@@ -221,16 +212,8 @@ def seal(file: h5py.File) -> None:
         group.attrs["version"] = FORMAT_VERSION
     file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
     manifest = {
-        "datasets": {
-            path: {
-                "dtype": storage_name(dataset),
-                "shape": list(dataset.shape),
-                "sha256": dataset_digest(dataset),
-                "attributes": attributes_digest(dataset),
-            }
-            for path, dataset in datasets(file)
-        },
-        "groups": {group.name: attributes_digest(group) for group in groups},
+        "datasets": {path: describe(dataset) for path, dataset in datasets(file)},
+        "groups": {group.name: describe_group(group) for group in groups},
     }
     write_text(file, "manifest", json.dumps(manifest, sort_keys=True))
     file.flush()

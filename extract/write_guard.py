@@ -63,7 +63,8 @@ class WriteGuard:
         if done < len(view):
             self._refused.append((self._position + done, bytes(view[done:])))
         self._position += len(view)
-        self._size = max(self._size, self._position)
+        if len(view):
+            self._size = max(self._size, self._position)
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
