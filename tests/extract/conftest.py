@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-
 from doubtlens.extract.hdf5 import RowArray, write_text
 from doubtlens.extract.segments import PartialRun
 
@@ -110,7 +109,8 @@ def make_run(
     for number, rows in enumerate(segments):
         partial.add(number, {name: values[rows] for name, values in columns.items()})
     partial.assemble(write_static)
-    exact = (residual.astype(np.uint32) << 16).view(np.float32) if storage == "bfloat16" else residual.astype(np.float32)
+    wide_again = (residual.astype(np.uint32) << 16).view(np.float32) if storage == "bfloat16" else residual
+    exact = wide_again.astype(np.float32)
     return MadeRun(path, item, exact, columns, info, records, texts, token_ids)
 
 
