@@ -55,8 +55,9 @@ class Signals:
         table: one row per item, scoring and nucleus: keys, measures, `choice`, `choice_ties`, `correct` (NaN
             where no answer is known), `answer`, `choice_log_probabilities` (list of K natural-log scores in
             option order, not renormalised), `responses`, `subject`, the human targets, and
-            `probe_{target}`: the nested out-of-fold prediction of the target, for `correct` a probability;
-            NaN where the target is missing or could not be probed.
+            `probe_{target}`: the nested out-of-fold prediction of the target, for `correct` a probability,
+            comparable between folds (`LayerSweep.comparable_predictions`); NaN where the target is missing or
+            could not be probed.
         layers: the tables of `probe_layers` for every target (and scoring) that could be probed.
         skipped: target (with its scoring) -> why it could not be probed.
     """
@@ -168,17 +169,19 @@ def signals(
     results: list[tuple[RunTarget, LayerSweep]] = []
     with progress_bar("probing layers", progress and bool(able)) as report:
         for together in _same_items(able):
+            # Two scorings often choose the same options: what is the same is swept once.
+            distinct = {target.values.tobytes(): target for target in together}
             swept = sweep_run(
-                run, together, site=site, layers=layers, groups=groups, n_splits=n_splits,
+                run, list(distinct.values()), site=site, layers=layers, groups=groups, n_splits=n_splits,
                 n_permutations=n_permutations, permute=permute, n_bootstrap=n_bootstrap, progress=report, rng=rng,
             )  # fmt: skip
-            results += zip(together, swept, strict=True)
+            found = dict(zip(distinct, swept, strict=True))
+            results += [(target, found[target.values.tobytes()]) for target in together]
     for name in targets:
         table[f"probe_{name}"] = np.nan
     for target, result in results:
-        nested = result.nested_probabilities
         prediction = np.full(len(run.items), np.nan)
-        prediction[np.isfinite(target.values)] = result.nested_predictions if nested is None else nested
+        prediction[np.isfinite(target.values)] = result.comparable_predictions()
         rows = slice(None) if target.scoring is None else table["scoring"] == target.scoring
         repeats = len(table.loc[rows]) // len(run.items)
         table.loc[rows, f"probe_{target.name}"] = np.tile(prediction, repeats)

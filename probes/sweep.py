@@ -3,7 +3,8 @@
 1. Rows are split into outer folds (whole groups together).
 2. For each layer and outer fold the features are standardised on the training rows, and the penalty is chosen
    by the error on rows (groups) left out inside the training rows; the test rows are predicted once.
-3. Claim one, the curve: each layer's out-of-fold score. The best layer is tested against the null of the
+3. Claim one, the curve: each layer's out-of-fold score (correlations and AUROC of the predictions' deviations
+   from their training mean; see `sweep_record`). The best layer is tested against the null of the
    maximum over layers (`p_max`), because it was picked as the maximum.
 4. Claim two, the nested score: in each outer fold the layer, too, is the one with the least inner error, so
    that nothing about the test rows has entered any choice.
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from .fold_fits import KINDS, FoldFit, ProbeKind
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, outer_folds, permutation_drawer
@@ -41,6 +43,8 @@ class LayerSweep:
         table: one row per layer: layer, n, n_groups, folds, probe, score_name, score, r2, pearson, spearman,
             auroc, auprc, brier, log_loss, ci_low, ci_high, null_mean, null_sd, p, p_max, best, nested_score,
             nested_p, nested_pearson, nested_ci_low, nested_ci_high, permutation, n_permutations, note.
+        target: [n], as it was given.
+        baseline: [n], mean of the target over the training rows of each row's fold.
         predictions: [L, n], each row predicted by a probe that never saw it. For a 0/1 target and the ridge
             or mass-mean probe a least-squares prediction, which may leave [0, 1].
         probabilities: [L, n] for a 0/1 target, otherwise None.
@@ -53,6 +57,8 @@ class LayerSweep:
     """
 
     table: pd.DataFrame
+    target: Array
+    baseline: Array
     predictions: Array
     probabilities: Array | None
     nested_predictions: Array
@@ -67,6 +73,18 @@ class LayerSweep:
     def nested_score(self) -> float:
         """R2 or AUROC of the nested predictions."""
         return float(self.table["nested_score"].iloc[0])
+
+    def comparable_predictions(self) -> Array:
+        """Nested predictions [n] to be ranked or correlated over all folds; probabilities for a 0/1 target.
+
+        The training mean of each fold gives way to the mean of all rows, one constant (for probabilities on
+        the scale of log-odds). As they are, nested predictions stand a little lower where the fold's own
+        targets are high.
+        """
+        mean = self.target.mean()
+        if self.nested_probabilities is None:
+            return self.nested_predictions - self.baseline + mean
+        return expit(logit(self.nested_probabilities) - logit(self.baseline) + logit(mean))
 
 
 def sweep(features: Features, y: Array, **settings: Any) -> LayerSweep:
@@ -156,6 +174,8 @@ def sweep_targets(
         results.append(
             LayerSweep(
                 table=table,
+                target=record.target,
+                baseline=record.baseline[:, 0],
                 predictions=record.predictions,
                 probabilities=record.probabilities,
                 nested_predictions=record.nested[:, 0],

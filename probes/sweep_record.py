@@ -1,4 +1,9 @@
-"""What a sweep keeps of one target while layers and folds go by, and the table it becomes."""
+"""What a sweep keeps of one target while layers and folds go by, and the table it becomes.
+
+Correlations and areas under curves compare the target with the predictions' deviations from the mean of their
+training rows. The mean itself knows nothing about a row, but a fold whose targets are high leaves a low mean
+behind: pooled over folds, a probe that predicts nothing but the mean would correlate negatively.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +89,7 @@ class TargetRecord:
 
     def _score(self, predictions: Array) -> Array:
         if self.binary:
-            return scores.auroc(self.columns, predictions)
+            return scores.auroc(self.columns, predictions - self.baseline)
         return scores.r2(self.columns, predictions, self.baseline)
 
     def nested_scores(self) -> Array:
@@ -101,14 +106,16 @@ class TargetRecord:
         best = int(np.argmax(self.scores[:, 0]))
         nested = self.nested_scores()
         nested_flat = bool(self.flat[self.nested_index].all())
-        nested_low, nested_high = self._interval(self.nested[:, 0], weights, nested_flat)
+        nested_deviation = (self.nested - self.baseline)[:, 0]
+        nested_low, nested_high = self._interval(nested_deviation, weights, nested_flat)
         nested_pearson = float("nan")
         if not self.binary and not nested_flat:
-            nested_pearson = scores.pearson(self.target, self.nested[:, 0])
+            nested_pearson = scores.pearson(self.target, nested_deviation)
         rows = []
         for index, layer in enumerate(layers):
             null = self.scores[index, 1:]
-            low, high = self._interval(self.predictions[index], weights, bool(self.flat[index]))
+            deviation = self.predictions[index] - self.baseline[:, 0]
+            low, high = self._interval(deviation, weights, bool(self.flat[index]))
             row = {
                 "layer": layer,
                 "n": n,
@@ -117,7 +124,7 @@ class TargetRecord:
                 "probe": probe,
                 "score_name": "auroc" if self.binary else "r2",
                 "score": self.scores[index, 0],
-                **self._figures(index),
+                **self._figures(index, deviation),
                 "ci_low": low,
                 "ci_high": high,
                 "null_mean": null.mean() if n_null else np.nan,
@@ -137,27 +144,27 @@ class TargetRecord:
             rows.append(row)
         return pd.DataFrame(rows).astype({"n_groups": "Int64"})
 
-    def _figures(self, index: int) -> dict[str, float]:
+    def _figures(self, index: int, deviation: Array) -> dict[str, float]:
         names = ("r2", "pearson", "spearman", "auroc", "auprc", "brier", "log_loss")
         figures = dict.fromkeys(names, float("nan"))
-        y, predictions = self.target, self.predictions[index]
+        y = self.target
         if self.probabilities is None:
             figures["r2"] = self.scores[index, 0]
             if not self.flat[index]:
-                figures["pearson"] = scores.pearson(y, predictions)
-                figures["spearman"] = scores.spearman(y, predictions)
+                figures["pearson"] = scores.pearson(y, deviation)
+                figures["spearman"] = scores.spearman(y, deviation)
             return figures
         figures["auroc"] = self.scores[index, 0]
-        figures["auprc"] = y.mean() if self.flat[index] else float(average_precision_score(y, predictions))
+        figures["auprc"] = y.mean() if self.flat[index] else float(average_precision_score(y, deviation))
         figures["brier"] = float(brier_score_loss(y, self.probabilities[index]))
         figures["log_loss"] = float(log_loss(y, self.probabilities[index]))
         return figures
 
-    def _interval(self, predictions: Array, weights: Array, flat: bool) -> tuple[float, float]:
+    def _interval(self, deviation: Array, weights: Array, flat: bool) -> tuple[float, float]:
         if flat:
             return float("nan"), float("nan")
         interval = scores.auroc_interval if self.binary else scores.pearson_interval
-        return interval(self.target, predictions, weights)
+        return interval(self.target, deviation, weights)
 
     def _note(self, index: int, low: float) -> str | None:
         notes = [] if self.folds.note is None else [self.folds.note]
