@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 
 def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the known name most similar to ``name`` (case ignored), or None if none reaches the similarity
-    ``cutoff``.
+    """Return the known name most similar to ``name`` (case ignored), or None if none reaches ``cutoff``.
 
     The similarity is ``difflib.SequenceMatcher.ratio``, in [0, 1].
     """

@@ -337,3 +337,23 @@ def test_survey_counts_by_mapping():
     assert len(items) == 179
     assert items.loc[0, "responses"] == [488.0, 641.0]
     assert items.loc[0, "respondents"] == 1129
+
+
+def test_the_page_on_items_does_what_it_says(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "items.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code, found)
+    assert found["items"].loc[0, ["question", "answer"]].tolist() == ["Is tea a fruit?", 1]
+
+    records = [{"id": f"q{number}", "question": "?", "options": ["a", "b"], "answer": 1} for number in (1, 2)]
+    records.append({**records[0], "id": "q3", "answer": 2})
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3") as caught:
+        load_items("mine.jsonl")
+    shown = page.split("```text\n")[1].split("```")[0]
+    assert str(caught.value) == " ".join(shown.split())
+    for column in ITEM_COLUMNS:
+        assert f"| `{column}` |" in page
