@@ -171,7 +171,9 @@ def test_bad_tables_are_named():
     ):
         agreement(infinite)
     for k in (1, 2.5, np.nan):
-        with pytest.raises(ValueError, match=rf"n_options column .* whole numbers of at least 2. Got {k} at row 3"):
+        with pytest.raises(
+            ValueError, match=rf"n_options column .* whole numbers of at least 2. Got {float(k)} at row 3"
+        ):
             agreement(table.assign(n_options=[2, 4, 4, k]))
     outside = table.assign(human_top=[[0], [4], [0], [0]])
     with pytest.raises(ValueError, match=r"human_top column .* option indices from 0 to 3. Got \[4\] at row 1"):

@@ -151,9 +151,7 @@ def test_bad_input_is_named():
         correlation([1, 2, 3], [1, 2, 3], method="tau")
     with pytest.raises(ValueError, match=r"The y parameter of correlation must be as long as x \(3\). Got 2 values"):
         correlation([1, 2, 3], [1, 2], method="pearson")
-    with pytest.raises(
-        ValueError, match=r"The x parameter of correlation must be finite. Got inf at position 1"
-    ):
+    with pytest.raises(ValueError, match=r"The x parameter of correlation must be finite. Got inf at position 1"):
         correlation([1, np.inf, 3], [1, 2, 3], method="pearson")
     with pytest.raises(ValueError, match=r"controls parameter of partial_correlation must be finite, of shape \[3\]"):
         partial_correlation([1, 2, 3], [1, 2, 3], [1, np.nan, 3], method="pearson")

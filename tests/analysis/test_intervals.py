@@ -48,14 +48,10 @@ def test_percentiles():
 
 @pytest.mark.parametrize("n_bootstrap", [0, -1, 2.5, True, None])
 def test_bad_n_bootstrap(n_bootstrap):
-    with pytest.raises(
-        ValueError, match=r"The n_bootstrap parameter of .* must be an integer of at least 1. Got"
-    ):
+    with pytest.raises(ValueError, match=r"The n_bootstrap parameter of .* must be an integer of at least 1. Got"):
         next(resample_counts(3, n_bootstrap=n_bootstrap, rng=np.random.default_rng(0)))
 
 
 def test_bad_rng():
-    with pytest.raises(
-        TypeError, match=r"The rng parameter of alignment must be .*Generator. Got int instead"
-    ):
+    with pytest.raises(TypeError, match=r"The rng parameter of alignment must be .*Generator. Got int instead"):
         draw_seed(0, caller="alignment")

@@ -92,9 +92,7 @@ def test_random_distance_is_the_mean_over_all_dealings(human, model, convention)
 
 @pytest.mark.parametrize("function", [kendall_distance, random_kendall_distance])
 def test_bad_input_is_named(function):
-    with pytest.raises(
-        ValueError, match=r"The convention parameter of .* one of 'ties', 'argsort'. Got 'rank'"
-    ):
+    with pytest.raises(ValueError, match=r"The convention parameter of .* one of 'ties', 'argsort'. Got 'rank'"):
         function([1, 2], [1, 2], convention="rank")
     with pytest.raises(ValueError, match=r"The model parameter of .* must be as long as human \(2\). Got 3 values"):
         function([1, 2], [1, 2, 3])
