@@ -151,7 +151,7 @@ def render_prompts(
         listing = [name for name, other in PROMPTS.items() if other.lists_options]
         raise ValueError(
             f'The permutations parameter of render_prompts must be "none" for {prompt!r}, which lists no '
-            f"options. "
+            "options. "
             f'Got "cyclic" instead; the prompts {listing} can be rotated.'
         )
     if option_order != "given" and (isinstance(option_order, bool | str) or option_order < 0):
