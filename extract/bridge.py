@@ -71,8 +71,10 @@ def build_bridge(checkpoint: Checkpoint) -> TransformerBridge:
         config.__dict__.pop("quantization_config", None)
         skeleton = skeleton_of(model, config)
         tokenizer = copy.deepcopy(checkpoint.tokenizer)
-        if not getattr(tokenizer, "name_or_path", None):
-            tokenizer.name_or_path = checkpoint.name  # an in-memory tokenizer without one crashes the boot
+        # TransformerLens fetches the tokenizer anew, with a BOS token switched on, unless it finds these two: it
+        # would crash on one that was never on a hub, and tokenise differently from what is captured.
+        name = getattr(tokenizer, "name_or_path", None) or checkpoint.name
+        tokenizer.init_kwargs = {**tokenizer.init_kwargs, "name_or_path": name, "add_bos_token": True}
         architecture = architecture_of(model)
         try:
             return build_bridge_from_module(
@@ -91,9 +93,7 @@ def build_bridge(checkpoint: Checkpoint) -> TransformerBridge:
 def skeleton_of(model: Any, config: Any) -> Any:
     """A second module tree of the same class, with eager attention, over the very same tensors."""
     with torch.device("meta"):
-        skeleton = type(model)._from_config(
-            config, attn_implementation="eager", dtype=next(model.parameters()).dtype
-        )
+        skeleton = type(model)._from_config(config, attn_implementation="eager", dtype=next(model.parameters()).dtype)
     skeleton.load_state_dict(model.state_dict(), assign=True, strict=False)
     skeleton.tie_weights()
     originals = dict(model.named_buffers())

@@ -160,9 +160,7 @@ def extract(
     try:
         resumed = len(groups) - len(partial.missing)
         prepared = time.perf_counter()
-        with row_progress(
-            len(plan.token_ids), enabled=progress, label=f"{checkpoint.name} · {path.name}"
-        ) as advance:
+        with row_progress(len(plan.token_ids), enabled=progress, label=f"{checkpoint.name} · {path.name}") as advance:
             advance(sum(len(rows[number]) for number in partial.files))
             todo = [(number, [batches[index] for index in groups[number]]) for number in partial.missing]
             session.run(partial, todo, advance)
@@ -209,9 +207,7 @@ def _items(items: pd.DataFrame | str | Path) -> pd.DataFrame:
 def _layers(checkpoint: Checkpoint, layers: str | Sequence[int]) -> list[int]:
     if isinstance(layers, str):
         if layers != "all":
-            raise ValueError(
-                f'The layers parameter of extract must be "all" or block numbers. Got {layers!r} instead.'
-            )
+            raise ValueError(f'The layers parameter of extract must be "all" or block numbers. Got {layers!r} instead.')
         return list(range(checkpoint.n_layers))
     if not layers:
         raise ValueError("The layers parameter of extract must name at least one block. Got none instead.")
@@ -245,8 +241,7 @@ def _require_context(checkpoint: Checkpoint, plan: ScoringPlan, names: Sequence[
 def _arrays(checkpoint: Checkpoint, plan: ScoringPlan, reader: SiteReader, logits: str) -> list[RowArray]:
     depth, width, vocabulary = len(reader.layers), checkpoint.d_model, checkpoint.vocab_size
     arrays = [
-        RowArray(f"residual/{site}", checkpoint.dtype_name, (depth, width), layered=True)
-        for site in reader.sites
+        RowArray(f"residual/{site}", checkpoint.dtype_name, (depth, width), layered=True) for site in reader.sites
     ]
     arrays += [RowArray(f"scores/{scoring}", "float64", (plan.n_options_max,)) for scoring in plan.scorings]
     if logits == "full":
@@ -293,8 +288,7 @@ def _existing(path: Path, identity: dict[str, Any], *, overwrite: bool) -> Run |
 def _excluded(table: pd.DataFrame) -> list[dict[str, str]]:
     left_out = table[table["excluded"].notna()]
     return [
-        {"item": str(item), "reason": str(why)}
-        for item, why in zip(left_out["id"], left_out["excluded"], strict=True)
+        {"item": str(item), "reason": str(why)} for item, why in zip(left_out["id"], left_out["excluded"], strict=True)
     ]
 
 

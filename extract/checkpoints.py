@@ -103,11 +103,7 @@ class Checkpoint:
     def tokenizer_hash(self) -> str:
         """sha256 over the tokenizer's full definition, its special tokens and its chat template."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        body = (
-            backend.to_str()
-            if backend is not None
-            else json.dumps(sorted(self.tokenizer.get_vocab().items()))
-        )
+        body = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         special = {key: str(value) for key, value in self.tokenizer.special_tokens_map.items()}
         rest = json.dumps([special, str(self.tokenizer.chat_template)], sort_keys=True)
         return hashlib.sha256((body + rest).encode()).hexdigest()
@@ -178,12 +174,8 @@ def load_checkpoint(
     elif revision:
         kwargs["revision"] = revision
     wanted = DTYPES[dtype] if dtype != "auto" else ("auto" if place.type == "cuda" and not gguf else None)
-    model, tokenizer = _from_pretrained(
-        location, kwargs, wanted, place, spread=device == "auto", asked=str(source)
-    )
-    shown = name or (
-        Path(location).stem if gguf and str(source) != PACKAGED_MODEL else Path(str(source)).name
-    )
+    model, tokenizer = _from_pretrained(location, kwargs, wanted, place, spread=device == "auto", asked=str(source))
+    shown = name or (Path(location).stem if gguf and str(source) != PACKAGED_MODEL else Path(str(source)).name)
     commit = None if gguf or Path(location).exists() else getattr(model.config, "_commit_hash", None)
     return Checkpoint(_settle(model), tokenizer, str(source), shown, commit, words)
 
@@ -218,9 +210,7 @@ def _resolve_device(device: str) -> torch.device:
             f'The device parameter of load_checkpoint must be "auto" or a torch device. Got {device!r} instead.'
         ) from error
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f'device={device!r} was asked for, and torch sees no CUDA device here; use "auto" or "cpu"'
-        )
+        raise ValueError(f'device={device!r} was asked for, and torch sees no CUDA device here; use "auto" or "cpu"')
     return place
 
 

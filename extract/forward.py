@@ -94,9 +94,7 @@ class Forwarder:
         return [len(ids) - self.prefix_tokens for ids in self.token_ids]
 
     @torch.inference_mode()
-    def run(
-        self, batch: Batch, continuations: Sequence[Sequence[Sequence[int]]] | None = None
-    ) -> BatchResult:
+    def run(self, batch: Batch, continuations: Sequence[Sequence[Sequence[int]]] | None = None) -> BatchResult:
         """Forward one batch; out of memory halves it (at the same width) and goes on.
 
         Args:
@@ -113,9 +111,7 @@ class Forwarder:
         self.splits += 1
         half = len(batch.rows) // 2
         parts = [
-            self.run(
-                Batch(batch.rows[cut], batch.width), None if continuations is None else continuations[cut]
-            )
+            self.run(Batch(batch.rows[cut], batch.width), None if continuations is None else continuations[cut])
             for cut in (slice(None, half), slice(half, None))
         ]
         return BatchResult(
@@ -163,10 +159,7 @@ class Forwarder:
     ) -> list[list[torch.Tensor]]:
         """Log-probabilities of each option's tokens after its prompt, each prompt computed once."""
         first = logits.double().log_softmax(-1)
-        scores = [
-            [first[row, tokens[0]].reshape(1) for tokens in options]
-            for row, options in enumerate(continuations)
-        ]
+        scores = [[first[row, tokens[0]].reshape(1) for tokens in options] for row, options in enumerate(continuations)]
         # An option of one token is finished: its only token was predicted at the end of the prompt.
         longer = [
             (row, option, tokens)

@@ -32,7 +32,7 @@ def require_same(
     Raises:
         ValueError: a field differs; it is named with both values and the mend.
     """
-    for field in sorted(set(stored) | set(wanted)):
+    for field in dict.fromkeys([*wanted, *stored]):  # settings come before the digests that follow from them
         if field == VERSIONED and not versions:
             continue
         if stored.get(field) != wanted.get(field):

@@ -74,13 +74,11 @@ def label_scores(plan: ScoringPlan, rows: list[int], logits: torch.Tensor) -> di
     scores = {scoring: np.full((len(rows), plan.n_options_max), np.nan) for scoring in plan.scorings}
     for place, row in enumerate(rows):
         order = np.asarray(plan.orders[row])
-        single = logits[place, plan.single[row]].double().cpu().numpy()
-        scores["label_single"][place, order] = single - normaliser[place]
-        spellings = plan.variants[len(order)]
-        flat = logits[place, [token for tokens in spellings for token in tokens]].double().cpu().numpy()
-        cuts = np.cumsum([len(tokens) for tokens in spellings])[:-1]
-        merged = [np.logaddexp.reduce(part) for part in np.split(flat, cuts)]
-        scores["label_variants"][place, order] = np.asarray(merged) - normaliser[place]
+        row_logits = logits[place].double()
+        single = row_logits[plan.single[row]]
+        merged = torch.stack([row_logits[list(tokens)].logsumexp(0) for tokens in plan.variants[len(order)]])
+        scores["label_single"][place, order] = single.cpu().numpy() - normaliser[place]
+        scores["label_variants"][place, order] = merged.cpu().numpy() - normaliser[place]
     return scores
 
 

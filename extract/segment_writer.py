@@ -24,6 +24,12 @@ QUEUED_BATCHES = 3
 class NonFiniteError(ValueError):
     """The model produced NaN or infinity."""
 
+    def __init__(self, item: str, path: str) -> None:
+        super().__init__(
+            f"item {item}: {path} holds NaN or infinity. A float16 model may overflow: load it with "
+            'dtype="bfloat16" or "float32"; otherwise its weights are damaged. Finished segments are kept.'
+        )
+
 
 class HostCopy:
     """Tensors on their way from the device to host memory; `arrays` waits for them.
@@ -121,11 +127,7 @@ class SegmentWriter:
         for path in self._finite & set(arrays):
             bad = first_non_finite(arrays[path])
             if bad is not None:
-                raise NonFiniteError(
-                    f"item {self._names[rows[bad]]}: {path} holds NaN or infinity. A float16 model may overflow: load "
-                    'it with dtype="bfloat16" or "float32"; otherwise its weights are damaged. Finished segments are '
-                    "kept."
-                )
+                raise NonFiniteError(self._names[rows[bad]], path)
         if segment not in self._columns:
             count = len(self._partial.segments[segment])
             self._columns[segment] = {

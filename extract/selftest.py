@@ -61,9 +61,7 @@ def self_test(
     outcome["alone"] = _errors(result, places, alone)
     if continuations is not None and result.continuations is not None:
         outcome["alone"]["continuations"] = max(
-            _continuation_error(
-                checkpoint, token_ids[rows[place]], continuations[place], result.continuations[place]
-            )
+            _continuation_error(checkpoint, token_ids[rows[place]], continuations[place], result.continuations[place])
             for place in places
         )
     if bridge:
@@ -131,9 +129,7 @@ def _continuation_error(
     worst = 0.0
     for tokens, logprobs in zip(options, captured, strict=True):
         ids = torch.as_tensor([[*prompt, *tokens]], device=checkpoint.device)
-        logits = checkpoint.model(input_ids=ids, use_cache=False, return_dict=True).logits[
-            0, len(prompt) - 1 : -1
-        ]
+        logits = checkpoint.model(input_ids=ids, use_cache=False, return_dict=True).logits[0, len(prompt) - 1 : -1]
         targets = torch.as_tensor(tokens, device=logits.device).unsqueeze(-1)
         reference = logits.double().log_softmax(-1).gather(-1, targets).squeeze(-1)
         worst = max(worst, _relative(logprobs, reference))
@@ -173,9 +169,7 @@ def _float32_noise(
     free = _free_memory(checkpoint.device)
     if needed > 0.8 * free or len({parameter.device for parameter in checkpoint.model.parameters()}) > 1:
         return f"not measured: a float32 copy needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-    wide = Checkpoint(
-        copy.deepcopy(checkpoint.model).float(), checkpoint.tokenizer, checkpoint.id, checkpoint.name
-    )
+    wide = Checkpoint(copy.deepcopy(checkpoint.model).float(), checkpoint.tokenizer, checkpoint.id, checkpoint.name)
     twin = SiteReader(wide, reader.sites, reader.layers)
     worst = {"logits": 0.0, "largest_logit_difference": 0.0}
     for prompt, (logits, residual) in zip(prompts, alone, strict=True):

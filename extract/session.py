@@ -13,7 +13,7 @@ from .batching import Batch
 from .checkpoints import Checkpoint
 from .forward import BatchResult, Forwarder
 from .scoring import ScoringPlan, label_scores, text_scores
-from .segment_writer import HostCopy, SegmentWriter
+from .segment_writer import HostCopy, NonFiniteError, SegmentWriter
 from .segments import PartialRun
 from .selftest import self_test
 from .statistics import largest_logits, logit_statistics
@@ -45,14 +45,10 @@ class Session:
         self._seconds = 0.0
         self._events: list[tuple[Any, Any]] = []
 
-    def run(
-        self, partial: PartialRun, todo: Sequence[tuple[int, list[Batch]]], advance: Callable[[int], None]
-    ) -> None:
+    def run(self, partial: PartialRun, todo: Sequence[tuple[int, list[Batch]]], advance: Callable[[int], None]) -> None:
         """Forward the batches of every unfinished segment and store the segments."""
         tested = not self.wants_test
-        finite = [
-            array.path for array in partial.arrays if array.path.startswith(("residual/", "logits/final"))
-        ]
+        finite = [array.path for array in partial.arrays if array.path.startswith(("residual/", "logits/final"))]
         with SegmentWriter(partial, self.names, finite) as writer:
             for segment, batches in todo:
                 for batch in batches:
@@ -62,9 +58,7 @@ class Session:
                     if not tested:
                         self._test(batch, result, texts)
                         tested = True
-                    writer.put(
-                        segment, batch.rows, HostCopy(self._tensors(result)), self._ready(batch, result)
-                    )
+                    writer.put(segment, batch.rows, HostCopy(self._tensors(result)), self._ready(batch, result))
                     advance(len(batch.rows))
         self.write_seconds = writer.busy_seconds
 
@@ -114,6 +108,9 @@ class Session:
             scores = text_scores(self.plan, result.continuations)
         ready = {f"scores/{scoring}": values for scoring, values in scores.items()}
         if self.logits == "summary":
+            bad = torch.nonzero(~torch.isfinite(result.logits).all(dim=1))
+            if len(bad):
+                raise NonFiniteError(self.names[batch.rows[int(bad[0])]], "logits/final")
             statistics = logit_statistics(result.logits)
             ready |= {f"logits/statistics/{name}": values for name, values in statistics.items()}
             values, ids = largest_logits(result.logits, min(LARGEST, result.logits.shape[1]))

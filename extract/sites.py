@@ -31,9 +31,7 @@ def find_blocks(model: Any, n_layers: int) -> nn.ModuleList:
     found = [
         module
         for module in model.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == n_layers
-        and len(list(module[0].children())) > 1
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers and len(list(module[0].children())) > 1
     ]
     if len(found) != 1:
         raise ValueError(
@@ -95,9 +93,7 @@ class SiteReader:
             site -> list over layers of ``[B, d]``, in the model's dtype and on its device, copies that do not keep
             the whole activation alive.
         """
-        kept: dict[str, list[torch.Tensor]] = {
-            site: [torch.empty(0)] * len(self.layers) for site in self.sites
-        }
+        kept: dict[str, list[torch.Tensor]] = {site: [torch.empty(0)] * len(self.layers) for site in self.sites}
         handles = []
         for site, layer, module in self._taps:
             slot = self.layers.index(layer)
