@@ -1,5 +1,6 @@
 """The command line. Nothing heavy is imported until a command needs it."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,14 @@ if TYPE_CHECKING:
     from .extract.store import Run
 
 __all__ = ["app"]
+
+# What a run is, in the order in which one asks; whatever else it records follows.
+_FIRST = (
+    "model", "checkpoint", "revision", "source", "weights", "tokenizer", "dtype", "device", "n_layers", "d_model",
+    "vocab_size", "dataset", "items", "excluded", "prompt", "chat", "setting", "option_order", "permutations",
+    "scorings", "sites", "layers", "logits", "created", "timings", "self_test",
+)  # fmt: skip
+
 
 app = typer.Typer(
     help="Does a language model doubt where people doubt? Runs studies and shows what they are made of.",
@@ -146,7 +155,7 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show what a run file is and what it holds."""
-    from .terminal import console, plain_errors, table
+    from .terminal import byte_size, console, plain_errors, table
 
     with plain_errors(debug=debug):
         from .extract import open_run
@@ -154,11 +163,19 @@ def inspect(
         opened = open_run(path)
         if verify:
             opened.verify()
-        console.print(table(["run", path], _described(opened.info)))
+        info = {key: opened.info[key] for key in sorted(opened.info, key=_place)}
+        console.print(table(["run", path], _described(info)))
         console.print()
         console.print(table(["dataset", "dtype", "shape", "stored"], _datasets(opened)))
         state = "complete, every digest is right" if verify else "complete"
-        console.print(f"\n{len(opened.items):,} items, {len(opened.rows):,} prompts; {state}.")
+        console.print(
+            f"\n{len(opened.items):,} items, {len(opened.rows):,} prompts, "
+            f"{byte_size(opened.path.stat().st_size)}; {state}."
+        )
+
+
+def _place(key: str) -> tuple[int, str]:
+    return (_FIRST.index(key) if key in _FIRST else len(_FIRST), key)
 
 
 def _described(info: dict[str, Any], prefix: str = "") -> list[list[str]]:
@@ -167,7 +184,9 @@ def _described(info: dict[str, Any], prefix: str = "") -> list[list[str]]:
         if isinstance(value, dict):
             rows += _described(value, f"{prefix}{key}.")
         else:
-            rows.append([f"{prefix}{key}", str(value)])
+            text = str(value)
+            # A digest is compared by machines; its beginning is enough to recognise it.
+            rows.append([f"{prefix}{key}", f"{text[:16]}..." if re.fullmatch("[0-9a-f]{32,}", text) else text])
     return rows
 
 
@@ -177,13 +196,11 @@ def _datasets(run: "Run") -> list[list[str]]:
     from .extract.hdf5 import datasets, storage_name
     from .terminal import byte_size
 
+    rows = []
     with h5py.File(run.path, "r") as file:
-        return [
-            [
-                name,
-                storage_name(node),
-                " x ".join(map(str, node.shape)) or "one",
-                byte_size(node.id.get_storage_size()),
-            ]
-            for name, node in datasets(file)
-        ]
+        for name, node in datasets(file):
+            dtype = storage_name(node)
+            # HDF5 keeps texts of varying length apart and does not tell their size.
+            stored = "" if dtype == "utf-8" else byte_size(node.id.get_storage_size())
+            rows.append([name, dtype, " x ".join(map(str, node.shape)) or "one", stored])
+    return rows

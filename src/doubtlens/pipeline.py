@@ -101,6 +101,7 @@ class Pipeline:
             raise FileNotFoundError(f"In {self.output}, {what} {state}: run the stage {stage!r} of this study first.")
         since = f" [dim](since {escape(changes)})[/dim]" if changes else ""
         self.say(f"{stage:<8}{escape(key or self.study.name)}{since}")
+        before = self.records.read(stage, key)
         start = time.perf_counter()
         with self._spinner(f"{stage} {key}") if spinner else nullcontext():
             made = work()
@@ -112,6 +113,9 @@ class Pipeline:
             seconds=time.perf_counter() - start,
             details=made.details,
         )
+        if before is not None and stage != "extract":  # a figure of a run that is no longer in the study
+            for name in before.outputs.keys() - record.outputs.keys():
+                (self.output / name).unlink(missing_ok=True)
         self.steps.append(Step(stage, key, record, reused=False))
         return record
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
 
@@ -141,7 +141,6 @@ def extract_runs(pipeline: Pipeline) -> list[Path]:
                     "dataset": items.attrs["name"],
                     "question": question.model_dump(mode="json", exclude={"items", "limit"}),
                     "capture": study.capture.model_dump(mode="json", exclude={"batch_tokens"}),
-                    "seed": study.seed,
                 }
 
                 def work(
@@ -183,7 +182,6 @@ def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, it
         logits=study.capture.logits,
         option_order=question.option_order,
         permutations=question.permutations,
-        seed=study.seed,
         batch_tokens=study.capture.batch_tokens,
         overwrite="extract" in pipeline.redo,
         progress=pipeline.progress,
@@ -277,7 +275,6 @@ def _analyze(pipeline: Pipeline, runs: Sequence[Path]) -> Made:
     import pandas as pd
 
     from .analysis import find
-    from .extract import open_run
     from .probes import load_signals
 
     settings = pipeline.study.analysis
@@ -289,7 +286,7 @@ def _analyze(pipeline: Pipeline, runs: Sequence[Path]) -> Made:
         seed=pipeline.study.seed,
         n_bootstrap=settings.n_bootstrap,
         measures=settings.measures,
-        runs=[open_run(path).info for path in runs],
+        runs=[_known(path) for path in runs],
     )
     return Made(findings.save(pipeline.output / "findings"))
 
@@ -318,7 +315,7 @@ def report(pipeline: Pipeline, runs: Sequence[Path], analyzed: Record) -> Path:
     page = pipeline.output / "report.html"
     inputs = {
         "findings": analyzed.fingerprint,
-        "study": pipeline.study.model_dump(mode="json"),
+        "study": pipeline.study.model_dump(mode="json", exclude={"output"}),
         "doubtlens": pipeline.version,
     }
     pipeline.step("report", "", inputs, lambda: _report(pipeline, runs, page))
@@ -327,12 +324,21 @@ def report(pipeline: Pipeline, runs: Sequence[Path], analyzed: Record) -> Path:
 
 def _report(pipeline: Pipeline, runs: Sequence[Path], page: Path) -> Made:
     from .analysis import load_findings, write_report
+
+    return Made(
+        write_report(
+            load_findings(pipeline.output / "findings"),
+            page,
+            study=pipeline.study.model_dump(mode="json"),
+            runs=[_known(path) for path in runs],
+            figures=pipeline.output / "figures",
+        )
+    )
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """Tell what the analysis stage may know of a run: its info, and what was asked."""
     from .extract import open_run
 
-    write_report(
-        load_findings(pipeline.output / "findings"),
-        page,
-        study=pipeline.study.model_dump(mode="json"),
-        runs=[open_run(path).info for path in runs],
-    )
-    return Made([page])
+    run = open_run(path)
+    return run.info | {"digest": _run_id(path), "n": len(run.items), "example": run.items["prompt"].iloc[0]}

@@ -43,8 +43,8 @@ def plain_errors(*, debug: bool = False, resumable: bool = False) -> Iterator[No
     except Exception as error:
         if debug or not is_expected(error):
             raise
-        lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
-        errors.print(Panel(escape("\n".join(lines)), title="doubtlens", title_align="left", border_style="red"))
+        lines = [*(str(error) or type(error).__name__).splitlines(), *getattr(error, "__notes__", [])]
+        errors.print(Panel(escape("\n\n".join(lines)), title="doubtlens", title_align="left", border_style="red"))
         raise typer.Exit(1) from None
 
 

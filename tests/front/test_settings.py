@@ -133,7 +133,6 @@ def test_bad_section(tmp_path, addition, message):
         ("two_shot", "two_shot\n    option_order: random", "line 7: `questions[0].option_order` must be 'given' or"),
         ("two_shot", "two_shot\n    option_order: true", "`questions[0].option_order` must be 'given' or a seed"),
         ("two_shot", "two_shot\n    chat: maybe", "`questions[0].chat` must be one of 'auto', 'always' or 'never'"),
-        ("two_shot", "two_shot\n  - {items: knowledge, prompt: two_shot}", "two questions would both be called"),
         ("knowledge", "{source: x, colums: {}}", "line 5: `questions[0].items.colums` is not a setting. Did you mean"),
         ("knowledge", "{source: x, columns: {question: 3}}", "must map 'question' to a column name or a list of"),
     ],
@@ -165,7 +164,7 @@ def test_not_text(tmp_path):
 
 
 def test_mapping_is_named_in_errors():
-    with pytest.raises(SettingsError, match="^the study: `seed` must be at least 0"):
+    with pytest.raises(SettingsError, match=r"^the study: `seed` must be at least 0"):
         load_study(yaml.safe_load(GOOD) | {"seed": -1})
 
 
