@@ -210,19 +210,19 @@ def _host_moments(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     maximum = block.max(axis=1).astype(np.float64)
     total, mean, variance = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
     step = max(1, _CACHE_ELEMENTS // width)
-    x_work, w_work = np.empty((step, width)), np.empty((step, width))
+    work = np.empty((3, step, width))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         peak = maximum[rows, None]
         if not np.isfinite(peak).all():
             continue
-        x, w = x_work[: len(peak)], w_work[: len(peak)]
+        x, w, wx = work[:, : len(peak)]
         np.subtract(block[rows], peak, out=x, dtype=np.float64)
         np.maximum(x, _LOWEST, out=x)
         np.exp(x, out=w)
         total[rows] = w.sum(axis=1)
         # Sums of a product array are pairwise and per row: the same bits whatever the batch.
-        mean[rows] = np.multiply(w, x).sum(axis=1) / total[rows]
+        mean[rows] = np.multiply(w, x, out=wx).sum(axis=1) / total[rows]
         x -= mean[rows, None]
         w *= x
         w *= x
@@ -236,11 +236,14 @@ def _largest(block: Any, count: int) -> np.ndarray:
         if count == block.shape[1]:
             return block.sort(dim=1, descending=True).values.cpu().numpy()
         return block.topk(count, dim=1).values.cpu().numpy()
-    if count == block.shape[1]:
-        return np.sort(block, axis=1)[:, ::-1]
-    selected = np.empty((len(block), count), block.dtype)
-    for row, z in enumerate(block):
-        selected[row] = np.partition(z, len(z) - count)[len(z) - count :]
+    n, width = block.shape
+    selected = np.empty((n, count), block.dtype)
+    work = np.empty(width, block.dtype)
+    for row in range(n):
+        work[:] = block[row]
+        if count < width:
+            work.partition(width - count)
+        selected[row] = work[width - count :]
     selected.sort(axis=1)
     return selected[:, ::-1]
 
@@ -263,9 +266,12 @@ def _head_statistics(
         return result
     cumulated_p = (w / total[:, None]).cumsum(axis=1)
     decided = (cumulated_p[:, -1] > max(top_p)) | (head.shape[1] == block.shape[1])
-    wide = {
-        int(row): _wide_row(block[row : row + 1], maximum[row], total[row], top_p) for row in np.flatnonzero(~decided)
-    }
+    wide = {}
+    if not decided.all():
+        work = np.empty((4, block.shape[1]))
+        for row in np.flatnonzero(~decided):
+            ordered = _largest(block[row : row + 1], block.shape[1])[0]
+            wide[row] = _wide_row(ordered, maximum[row], total[row], top_p, work)
     for p, nucleus in product(top_p, NUCLEI):
         if nucleus == "inclusive":
             size = 1 + (cumulated_p[:, :-1] < p - INCLUSIVE_TOLERANCE).sum(axis=1)
@@ -282,12 +288,17 @@ def _head_statistics(
 
 
 def _wide_row(
-    row: Any, maximum: float, total: float, top_p: Sequence[float]
+    ordered: np.ndarray, maximum: float, total: float, top_p: Sequence[float], work: np.ndarray
 ) -> dict[tuple[float, str], tuple[int, float]]:
-    """Nucleus sizes and entropies of one row [1, V] that is too flat for its head, from a full sort."""
-    x, w = _relative(_largest(row, row.shape[1]), np.array([maximum]))
-    x, w = x[0], w[0]
-    cumulated_p = (w / total).cumsum()
+    """Nucleus sizes and entropies of one row that is too flat for its head, from all its logits, descending.
+
+    `work` [4, V] is overwritten: fresh arrays of this size would cost more in page faults than the arithmetic.
+    """
+    x, w, p_each, cumulated_p = work
+    np.subtract(ordered, maximum, out=x, dtype=np.float64)
+    np.maximum(x, _LOWEST, out=x)
+    np.exp(x, out=w)
+    np.divide(w, total, out=p_each).cumsum(out=cumulated_p)
     sizes = {}
     for p in top_p:
         sizes[p, "inclusive"] = 1 + int(np.searchsorted(cumulated_p[:-1], p - INCLUSIVE_TOLERANCE, side="left"))
@@ -297,7 +308,7 @@ def _wide_row(
     starts = np.concatenate([[0], ends[:-1]])
     w, x = w[: ends[-1]], x[: ends[-1]]
     prefix_w = np.add.reduceat(w, starts).cumsum()
-    prefix_wx = np.add.reduceat(w * x, starts).cumsum()
+    prefix_wx = np.add.reduceat(np.multiply(w, x, out=x), starts).cumsum()
     entropy = _prefix_entropy(prefix_w, prefix_wx, ends)
     return {key: (size, float(entropy[np.searchsorted(ends, max(size, 1))])) for key, size in sizes.items()}
 
