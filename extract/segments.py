@@ -107,9 +107,6 @@ class PartialRun:
             )
         else:
             _empty(self.folder)
-            write_bytes(
-                description, json.dumps({"identity": wanted, "segments": len(self.segments)}, indent=1).encode()
-            )
         self.files: dict[int, Path] = {}
         for file in sorted(self.folder.iterdir()):
             match = SEGMENT_NAME.fullmatch(file.name)
@@ -122,6 +119,9 @@ class PartialRun:
         self._final_bytes = int(row_bytes * sum(map(len, self.segments)) * 1.02) + 2**22
         # Refused now, and not after hours of forward passes.
         require_space(self.path.parent, waiting * row_bytes + self._final_bytes, f"the run {self.path.name}")
+        if not description.exists():
+            content = {"identity": wanted, "segments": len(self.segments)}
+            write_bytes(description, json.dumps(content, indent=1).encode())
 
     @property
     def missing(self) -> list[int]:
