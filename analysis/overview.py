@@ -1,0 +1,204 @@
+"""What was asked and answered: accuracy, chosen positions, and what the human answers can support.
+
+Four tables, none of which needs a resample: `answers` (per run and scoring), `positions` (how often each position was
+chosen), `empty_nuclei`, and `dataset_facts` (per dataset: options, noise of the human entropy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from .agreement import poisson_binomial_test
+from .tables import group_keys, groups
+from .views import without
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+EMPTY = "top_p_size_"
+
+
+def answers(table: pd.DataFrame) -> pd.DataFrame:
+    """Summarise what each run answered.
+
+    Args:
+        table: signals; columns item, choice, n_options, and where there are right answers `correct` (0/1, NaN where
+            unknown); `choice_ties` if known.
+
+    Returns:
+        One row per group (the nucleus plays no part), with
+
+        - `n`: items; `n_answers`: items with a right answer;
+        - `accuracy`: share of those answered rightly, in [0, 1], with the Wilson interval `ci_low`, `ci_high` (95%);
+        - `chance`: mean of 1 / K over them; `p`: one-sided exact Poisson-binomial p of so many right answers by
+          choosing at random;
+        - `best_constant`: accuracy of always choosing the position that is most often right;
+        - `n_ties`: items whose highest score is shared by several options (the lowest position then counts as chosen);
+        - `top_position` (0-based): the position chosen most often, `top_share` its share of all items,
+          `top_expected` the share expected of choosing at random, `top_answers` the share of right answers there (NaN
+          without any), and `top_p`: one-sided exact p of that share, times the number of positions (Bonferroni).
+    """
+    rows = []
+    for keys, part in groups(without(table, "nucleus"), caller="answers"):
+        options = part["n_options"].to_numpy(dtype=int)
+        choice = part["choice"].to_numpy(dtype=int)
+        correct = part["correct"].to_numpy(dtype=float) if "correct" in part else np.full(len(part), np.nan)
+        known = ~np.isnan(correct)
+        n, right = int(known.sum()), float(np.nansum(correct))
+        row = {**keys, "n": len(part), "n_answers": n}
+        if n:
+            low, high = proportion_confint(right, n, alpha=0.05, method="wilson")
+            chances = 1 / options[known]
+            row |= {"accuracy": right / n, "ci_low": low, "ci_high": high, "chance": chances.mean()}
+            row |= {"p": poisson_binomial_test(correct[known], chances)}
+            row |= {"best_constant": _answer_shares(part, n).max() if "answer" in part else np.nan}
+        else:
+            row |= dict.fromkeys(("accuracy", "ci_low", "ci_high", "chance", "p", "best_constant"), np.nan)
+        row["n_ties"] = int((part["choice_ties"] > 1).sum()) if "choice_ties" in part else 0
+        rows.append(row | _top_position(choice, options, _answer_shares(part, n) if n else None))
+    return pd.DataFrame(rows)
+
+
+def positions(table: pd.DataFrame, *, reordered: Collection[tuple] = ()) -> pd.DataFrame:
+    """Count how often each position was chosen, was right, and was the people's first choice.
+
+    Args:
+        table: signals; columns item, choice, n_options; answer and human_top where known.
+        reordered: (model, dataset, prompt) of runs whose options were not listed in the order of the items table:
+            their positions are not called by letters.
+
+    Returns:
+        One row per group and position: `position` (0-based), `label` (the letter, or "option 2" where no letters were
+        shown), `chosen`, `answers`, `humans` and `expected`: shares in [0, 1], of the items with a choice, a right
+        answer, human answers (tied first choices count in equal parts), and of choosing at random. NaN where unknown.
+    """
+    rows = []
+    for keys, part in groups(without(table, "nucleus"), caller="positions"):
+        options = part["n_options"].to_numpy(dtype=int)
+        last = int(options.max())
+        chosen = np.bincount(part["choice"].to_numpy(dtype=int), minlength=last) / len(part)
+        known = int(part["answer"].notna().sum()) if "answer" in part else 0
+        right = _answer_shares(part, known) if known else np.full(last, np.nan)
+        people = _human_shares(part, last)
+        offered = options[:, None] > np.arange(last)
+        expected = (offered / options[:, None]).mean(axis=0)
+        lettered = not str(keys.get("scoring", "label")).startswith("text") and (
+            tuple(keys.get(key) for key in ("model", "dataset", "prompt")) not in set(reordered)
+        )
+        for position in range(last):
+            rows.append(
+                {
+                    **keys,
+                    "position": position,
+                    "label": LETTERS[position] if lettered else f"option {position + 1}",
+                    "chosen": chosen[position],
+                    "answers": right[position],
+                    "humans": people[position],
+                    "expected": expected[position],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def empty_nuclei(table: pd.DataFrame) -> pd.DataFrame:
+    """Count the items whose nucleus is empty, which happens to the surest rows under the exclusive convention.
+
+    Returns:
+        One row per run, nucleus and mass with any: the group keys but scoring, `measure` (top_p_size_...), `n`,
+        `n_empty`. Empty, with its columns, where no nucleus is empty.
+    """
+    sizes = [column for column in table if str(column).startswith(EMPTY)]
+    columns = [*(key for key in group_keys(table) if key != "scoring"), "measure", "n", "n_empty"]
+    rows = []
+    for keys, part in groups(without(table, "scoring"), caller="empty_nuclei"):
+        for name in sizes:
+            empty = int((part[name] == 0).sum())
+            if empty:
+                rows.append({**keys, "measure": name, "n": len(part), "n_empty": empty})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def dataset_facts(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe what the human answers of each dataset can support.
+
+    Args:
+        table: signals; columns item, n_options, human_entropy, human_entropy_normalized, and where known
+            human_entropy_se (nats).
+
+    Returns:
+        One row per dataset: `n` items, `n_human` of them with human answers, `fewest_options`, `most_options`,
+        `options_human_entropy` and `options_human_entropy_normalized` (Spearman correlation of the number of options
+        with human entropy; NaN where all items have equally many) with the p-value of the latter two,
+        `human_entropy_se` (median jackknife standard error, nats; NaN where the respondents were not counted), and
+        `reliability_ceiling`: the correlation that a perfect measure could reach with so noisy a target, the square
+        root of 1 - mean(se²) / variance of normalised human entropy (Spearman 1904, doi:10.2307/1412159). The ceiling
+        is a rough one, and rather too high: unanimous items enter with a standard error of 0.
+    """
+    keys = ["dataset"] if "dataset" in table else []
+    rows = []
+    for name, part in table.groupby("dataset", sort=False) if keys else [(None, table)]:
+        items = part.drop_duplicates("item")
+        human = items[items["human_entropy"].notna()]
+        row = {"dataset": name} if keys else {}
+        options = items["n_options"]
+        row |= {"n": len(items), "n_human": len(human)}
+        row |= {"fewest_options": int(options.min()), "most_options": int(options.max())}
+        for column in ("human_entropy", "human_entropy_normalized"):
+            varies = len(human) > 2 and human["n_options"].nunique() > 1 and human[column].nunique() > 1
+            result = stats.spearmanr(human["n_options"], human[column]) if varies else None
+            row[f"options_{column}"] = float(result.statistic) if result else np.nan
+            row[f"options_{column}_p"] = float(result.pvalue) if result else np.nan
+        rows.append(row | _noise(human))
+    return pd.DataFrame(rows)
+
+
+def _noise(human: pd.DataFrame) -> dict[str, float]:
+    unknown = {"human_entropy_se": np.nan, "reliability_ceiling": np.nan}
+    if "human_entropy_se" not in human:
+        return unknown
+    known = human[human["human_entropy_se"].notna()]
+    if len(known) < 3:
+        return unknown
+    error = known["human_entropy_se"] / np.log(known["n_options"].astype(float))
+    variance = float(known["human_entropy_normalized"].var())
+    reliability = 1 - float((error**2).mean()) / variance if variance > 0 else np.nan
+    ceiling = float(np.sqrt(reliability)) if reliability > 0 else 0.0
+    return {
+        "human_entropy_se": float(known["human_entropy_se"].median()),
+        "reliability_ceiling": np.nan if np.isnan(reliability) else ceiling,
+    }
+
+
+def _answer_shares(part: pd.DataFrame, total: int) -> np.ndarray:
+    """Number of right answers at each position, divided by `total`."""
+    last = int(part["n_options"].max())
+    if "answer" not in part:
+        return np.zeros(last)
+    answer = part["answer"].dropna().to_numpy(dtype=int)
+    return np.bincount(answer, minlength=last) / total
+
+
+def _human_shares(part: pd.DataFrame, last: int) -> np.ndarray:
+    shares, asked = np.zeros(last), 0
+    for top in part.get("human_top", []):
+        if top is not None and not np.isscalar(top) and len(top):
+            shares[list(top)] += 1 / len(top)
+            asked += 1
+    return shares / asked if asked else np.full(last, np.nan)
+
+
+def _top_position(choice: np.ndarray, options: np.ndarray, right: np.ndarray | None) -> dict[str, float]:
+    counts = np.bincount(choice, minlength=int(options.max()))
+    top = int(counts.argmax())
+    chances = np.where(options > top, 1 / options, 0.0)
+    tail = poisson_binomial_test(choice == top, chances)
+    return {
+        "top_position": top,
+        "top_share": counts[top] / len(choice),
+        "top_expected": float(chances.mean()),
+        "top_answers": np.nan if right is None else float(right[top]),
+        "top_p": min(1.0, tail * len(counts)),
+    }
