@@ -1,3 +1,5 @@
+__version__: str
+
 from .extract import extract as extract
 from .extract import items_hash as items_hash
 from .extract import load_checkpoint as load_checkpoint
