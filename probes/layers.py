@@ -90,7 +90,8 @@ def probe_layers(
         `n_missing`, `n_groups` (missing without groups), `folds`, `score_name` (`r2` or `auroc`), `score`,
         `r2`, `pearson`, `spearman` (continuous targets, NaN otherwise), `auroc`, `auprc`, `brier`, `log_loss`
         (binary ones), `ci_low` and `ci_high` (95 % bootstrap interval of pearson or auroc, whole groups
-        resampled), `null_mean` and `null_sd` of the score under permuted targets, `p` (this layer alone),
+        resampled), `null_mean` and `null_sd` of the score under permuted targets (`null_pearson_mean` and
+        `null_pearson_sd` of pearson, for continuous ones), `p` (this layer alone),
         `p_max` (against the null of the maximum over layers), `best`, and, the same in every row,
         `nested_score`, `nested_p`, `nested_pearson`, `nested_ci_low`, `nested_ci_high` for layer and penalty
         chosen inside the training folds; `permutation`, `n_permutations`, `note`. High scores mean that the

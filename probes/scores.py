@@ -32,6 +32,13 @@ def pearson(x: Array, y: Array) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
+def pearson_columns(x: Array, y: Array) -> Array:
+    """Pearson correlation [m] of the columns of [n, m] and [n, m]; NaN where one is constant."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x * y).sum(axis=0) / np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+
+
 def spearman(x: Array, y: Array) -> float:
     """Spearman correlation, ties by their average rank; NaN where either is constant."""
     return pearson(stats.rankdata(x), stats.rankdata(y))

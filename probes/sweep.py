@@ -41,8 +41,9 @@ class LayerSweep:
 
     Attributes:
         table: one row per layer: layer, n, n_groups, folds, probe, score_name, score, r2, pearson, spearman,
-            auroc, auprc, brier, log_loss, ci_low, ci_high, null_mean, null_sd, p, p_max, best, nested_score,
-            nested_p, nested_pearson, nested_ci_low, nested_ci_high, permutation, n_permutations, note.
+            auroc, auprc, brier, log_loss, ci_low, ci_high, null_mean, null_sd, null_pearson_mean, null_pearson_sd,
+            p, p_max, best, nested_score, nested_p, nested_pearson, nested_ci_low, nested_ci_high, permutation,
+            n_permutations, note.
         target: [n], as it was given.
         baseline: [n], mean of the target over the training rows of each row's fold.
         predictions: [L, n], each row predicted by a probe that never saw it. For a 0/1 target and the ridge

@@ -45,6 +45,7 @@ class TargetRecord:
         self.probabilities = np.empty(shape) if self.binary else None
         self.penalties = np.empty((n_layers, len(folds.test)))
         self.scores = np.empty((n_layers, m))
+        self.correlations = np.full((n_layers, m), np.nan)
         self.flat = np.zeros(n_layers, dtype=bool)
         self.least_error = np.full((len(folds.test), m), np.inf)
         self.nested = np.empty((n, m))
@@ -86,6 +87,9 @@ class TargetRecord:
             self.scores[layer] = 0.5 if self.binary else 0.0
         else:
             self.scores[layer] = self._score(self._layer)
+            if not self.binary:
+                deviation = self._layer - self.baseline
+                self.correlations[layer] = scores.pearson_columns(self.columns, deviation)
 
     def _score(self, predictions: Array) -> Array:
         if self.binary:
@@ -113,7 +117,7 @@ class TargetRecord:
             nested_pearson = scores.pearson(self.target, nested_deviation)
         rows = []
         for index, layer in enumerate(layers):
-            null = self.scores[index, 1:]
+            null, null_r = self.scores[index, 1:], self.correlations[index, 1:]
             deviation = self.predictions[index] - self.baseline[:, 0]
             low, high = self._interval(deviation, weights, bool(self.flat[index]))
             row = {
@@ -129,6 +133,8 @@ class TargetRecord:
                 "ci_high": high,
                 "null_mean": null.mean() if n_null else np.nan,
                 "null_sd": null.std(ddof=1) if n_null > 1 else np.nan,
+                "null_pearson_mean": null_r.mean() if n_null else np.nan,
+                "null_pearson_sd": null_r.std(ddof=1) if n_null > 1 else np.nan,
                 "p": scores.p_value(self.scores[index, 0], null),
                 "p_max": scores.p_value(self.scores[index, 0], highest),
                 "best": index == best,

@@ -78,10 +78,11 @@ def made_signals(run, seed=0, **settings):
 def test_the_layer_that_knows_is_found():
     table = probed(MadeRun())
     columns = [
-        "model", "dataset", "prompt", "site", "layer", "target", "scoring", "probe", "n", "n_missing", "n_groups",
-        "folds", "score_name", "score", "r2", "pearson", "spearman", "auroc", "auprc", "brier", "log_loss",
-        "ci_low", "ci_high", "null_mean", "null_sd", "p", "p_max", "best", "nested_score", "nested_p",
-        "nested_pearson", "nested_ci_low", "nested_ci_high", "permutation", "n_permutations", "note",
+        "model", "dataset", "prompt", "site", "layer", "target", "scoring", "probe", "n", "n_missing",
+        "n_groups", "folds", "score_name", "score", "r2", "pearson", "spearman", "auroc", "auprc", "brier",
+        "log_loss", "ci_low", "ci_high", "null_mean", "null_sd", "null_pearson_mean", "null_pearson_sd",
+        "p", "p_max", "best", "nested_score", "nested_p", "nested_pearson", "nested_ci_low",
+        "nested_ci_high", "permutation", "n_permutations", "note",
     ]  # fmt: skip
     assert table.columns.tolist() == columns
     assert table["layer"].tolist() == [3, 5, 7, 9]

@@ -236,13 +236,19 @@ def test_the_batched_null_equals_an_explicit_loop(kind, binary, grouped):
     fold_rng = np.random.default_rng(int(rng.integers(2**63)))
     folds = outer_folds(target, groups, n_splits=5, rng=fold_rng)
     _, draw = permutation_drawer(target, folds, None)
+    correlations = []
     for number in range(6):
         shuffled = target[draw(rng)]
         # Stratified folds come out the same only for the same target, so one target's folds serve both.
         alone = run_on(folds, features, shuffled, kind, penalties)
         assert np.allclose(result.null[number], alone[0])
         assert result.nested_null[number] == pytest.approx(alone[1])
+        if not binary:
+            correlations.append([np.corrcoef(shuffled, row)[0, 1] for row in alone[2]])
     table = result.table
+    if not binary:
+        assert np.allclose(table["null_pearson_mean"], np.mean(correlations, axis=0))
+        assert np.allclose(table["null_pearson_sd"], np.std(correlations, axis=0, ddof=1))
     assert np.allclose(table["null_mean"], result.null.mean(0))
     assert np.allclose(table["null_sd"], result.null.std(0, ddof=1))
     highest = result.null.max(1)
@@ -252,7 +258,7 @@ def test_the_batched_null_equals_an_explicit_loop(kind, binary, grouped):
 
 
 def run_on(folds, features, y, kind, penalties):
-    """Scores [L] and nested score of one target on given folds, one layer and fold at a time."""
+    """Scores [L], nested score and deviations [L, n] of one target on given folds, a layer and fold at a time."""
     predictions, nested, baseline = np.empty((len(features), len(y))), np.empty(len(y)), np.empty(len(y))
     for fold, test in enumerate(folds.test):
         train = folds.train(fold)
@@ -265,10 +271,12 @@ def run_on(folds, features, y, kind, penalties):
         for layer, fit in enumerate(fits):
             predictions[layer, test] = fit.test[:, 0]
         nested[test] = fits[int(np.argmin([fit.inner_error[0] for fit in fits]))].test[:, 0]
+    deviations = predictions - baseline
     if set(y) == {0.0, 1.0}:
-        return [roc_auc_score(y, row - baseline) for row in predictions], roc_auc_score(y, nested - baseline)
+        return [roc_auc_score(y, row) for row in deviations], roc_auc_score(y, nested - baseline), deviations
     total = np.sum((y - baseline) ** 2)
-    return [1 - np.sum((y - row) ** 2) / total for row in predictions], 1 - np.sum((y - nested) ** 2) / total
+    r2 = [1 - np.sum((y - row) ** 2) / total for row in predictions]
+    return r2, 1 - np.sum((y - nested) ** 2) / total, deviations
 
 
 # --- the table ------------------------------------------------------------------------------------------
