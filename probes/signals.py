@@ -223,7 +223,9 @@ class _OneStatistics:
 
     def __init__(self, run: Run) -> None:
         self._statistics = run.statistics()
-        self.items, self.info, self.scorings = run.items, run.info, run.scorings
+        self.items: pd.DataFrame = run.items
+        self.info: Mapping[str, Any] = run.info
+        self.scorings: Sequence[str] = run.scorings
         self.choice_scores = run.choice_scores
 
     def statistics(self) -> pd.DataFrame:
