@@ -124,7 +124,7 @@ class SegmentWriter:
 
     def _store(self, segment: int, rows: list[int], copy: HostCopy, ready: dict[str, np.ndarray]) -> None:
         arrays = copy.arrays() | ready
-        for path in self._finite & set(arrays):
+        for path in sorted(self._finite & set(arrays)):
             bad = first_non_finite(arrays[path])
             if bad is not None:
                 raise NonFiniteError(self._names[rows[bad]], path)

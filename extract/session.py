@@ -105,6 +105,9 @@ class Session:
         if result.continuations is None:
             scores = label_scores(self.plan, list(batch.rows), result.logits)
         else:
+            for row, options in zip(batch.rows, result.continuations, strict=True):
+                if not torch.cat(options).isfinite().all():
+                    raise NonFiniteError(self.names[row], "the likelihood of its options")
             scores = text_scores(self.plan, result.continuations)
         ready = {f"scores/{scoring}": values for scoring, values in scores.items()}
         if self.logits == "summary":
