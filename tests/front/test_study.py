@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from doubtlens.pipeline import STAGES
+from doubtlens.questions import load_questions
 from doubtlens.settings_file import load_study
-from doubtlens.stages import load_questions
 from doubtlens.study import run_study
 
 RUNS = ["tiny.made.two_shot", "tiny.made.open_two_shot"]
@@ -124,9 +125,10 @@ def test_a_run_with_other_settings_is_refused_by_its_field(settings):
         run_study(settings, progress=False)
 
 
-def test_redo_replaces_runs_made_with_other_settings(settings):
+def test_redo_replaces_runs_made_with_other_settings(settings, calls):
     settings["capture"] = {"layers": [1]}
     result = run_study(settings, stages=STAGES[:2], redo=["extract"], progress=False)
+    assert calls == {"load_checkpoint": 1, "extract": 2, "signals": 2}
     assert set(pd.read_parquet(f"{result.stems[0]}.layers.parquet")["layer"]) == {1}
 
 
@@ -155,6 +157,27 @@ def test_redo(settings, calls):
     result = run_study(settings, redo=["analyze"], progress=False)
     assert calls == {"find": 1}
     assert list(result.timings["reused"]) == [True, True, True, True, False, True]
+
+
+def test_a_checkpoint_is_freed_before_the_next_is_loaded(settings, monkeypatch, tmp_path):
+    from doubtlens import extract, load_checkpoint
+
+    models = []
+
+    def loading(*args, **kwargs):
+        assert [model for model in models if model() is not None] == []
+        checkpoint = load_checkpoint(*args, **kwargs)
+        models.append(weakref.ref(checkpoint.model))
+        return checkpoint
+
+    monkeypatch.setattr(extract, "load_checkpoint", loading)
+    folder = settings["checkpoints"][0]
+    settings["checkpoints"] = [{"id": folder, "name": name} for name in ("one", "two")]
+    settings["output"] = str(tmp_path / "pair")
+    settings["questions"] = settings["questions"][:1]
+    result = run_study(settings, stages=["extract"], progress=False)
+    assert [path.name for path in result.runs] == ["one.made.two_shot.h5", "two.made.two_shot.h5"]
+    assert [model() for model in models] == [None, None]
 
 
 def test_a_further_question_leaves_the_others_as_they_are(settings, calls):

@@ -1,0 +1,61 @@
+"""What a study asks: its items, loaded and checked, and the names that tell its runs apart."""
+
+from typing import TYPE_CHECKING
+
+from .settings import ItemsSettings, QuestionSettings, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["load_questions", "run_name"]
+
+_CHAT_PART = {"never": "", "always": "chat", "auto": "auto"}
+
+
+def load_questions(study: Study) -> dict[str, tuple[QuestionSettings, "pd.DataFrame"]]:
+    """Load and check the items and prompt of every question, before any model is loaded.
+
+    Returns:
+        By key (``dataset.prompt``, ``.chat`` or ``.auto``, ``.cyclic``): the question, and its items cut to the
+        `limit` of asked ones. ``attrs["name"]`` is the dataset's name, with the limit in it: ``knowledge-30`` is
+        another dataset than ``knowledge``.
+
+    Raises:
+        ValueError: two questions with one key; bad items or an unknown prompt, as `load_items` and
+            `render_prompts` have it.
+    """
+    from .extract import load_items, render_prompts
+
+    loaded: dict[str, pd.DataFrame] = {}
+    questions: dict[str, tuple[QuestionSettings, pd.DataFrame]] = {}
+    for question in study.questions:
+        source: ItemsSettings = question.items
+        identity = source.model_dump_json()
+        if identity not in loaded:
+            loaded[identity] = load_items(source.source, columns=source.columns)
+        items = loaded[identity].copy()
+        name = source.name or items.attrs["name"]
+        if question.limit is not None:
+            items = items[items["excluded"].isna()].head(question.limit).reset_index(drop=True)
+            name = f"{name}-{question.limit}"
+        items.attrs["name"] = name
+        key = run_name(name, question.prompt, question.permutations, _CHAT_PART[question.chat])
+        if key in questions:
+            raise ValueError(
+                f"Two questions of the study {study.name!r} would both be called {key!r}: leave one out, or give its "
+                f"items another name (items: {{source: ..., name: ...}}), since files and tables are keyed by it."
+            )
+        # Written once without a chat template: whatever is wrong with prompt or items shows here.
+        render_prompts(
+            items,
+            question.prompt,
+            option_order=question.option_order,
+            permutations=question.permutations,
+        )
+        questions[key] = (question, items)
+    return questions
+
+
+def run_name(dataset: str, prompt: str, permutations: str, chat: str) -> str:
+    """Join what tells the runs of one checkpoint apart; ``chat`` is "" for the plain text."""
+    return ".".join(filter(None, [dataset, prompt, chat, "cyclic" if permutations == "cyclic" else ""]))
