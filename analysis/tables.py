@@ -5,7 +5,6 @@ A group is one combination of the key columns that the table has; statistics are
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..extract.names import did_you_mean
 from .arrays import Floats, one_of
 
 GROUP_KEYS = ("model", "dataset", "prompt", "setting", "scoring", "nucleus")
@@ -37,8 +37,7 @@ def require_columns(table: pd.DataFrame, columns: Iterable[str], *, parameter: s
         )
     for column in columns:
         if column not in table.columns:
-            nearest = difflib.get_close_matches(str(column), [str(c) for c in table.columns], n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else f" The table has {list(table.columns)[:12]}."
+            hint = did_you_mean(column, table.columns) or f" The table has {list(table.columns)[:12]}."
             raise ValueError(
                 f"The {parameter} parameter of {caller} must name columns of the table. Got {column!r}, "
                 f"which the "

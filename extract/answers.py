@@ -1,9 +1,10 @@
 """Reading the right answer of each item, written as an index, a letter or an option's text."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+from .names import did_you_mean
 
 
 class Problems(Protocol):
@@ -55,8 +56,7 @@ def _resolve(answer: Any, options: Sequence[str], ways: Sequence[Callable[[str, 
                 f"{[options[index] for index in found]}. Write the index (0 to {len(options) - 1}) as a number."
             )
         if not found:
-            near = difflib.get_close_matches(answer, list(options), n=1, cutoff=0.6)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(answer, options)
             raise ValueError(
                 f"The answer must be an index from 0 to {len(options) - 1}, a letter from A to {last}, an option's "
                 f"text or null. Got {answer!r} instead.{hint}"

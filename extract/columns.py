@@ -8,7 +8,7 @@ from typing import Any
 
 from .cells import is_missing
 from .items import ITEM_COLUMNS, MEASURED_COLUMNS
-from .nearest import nearest_name
+from .names import did_you_mean, nearest_name
 from .readers import Source
 
 Columns = Mapping[str, str | Sequence[str]]
@@ -81,7 +81,7 @@ def _check_mapping(source: Source, mapping: Columns) -> None:
         if name not in _DOCUMENTED:
             raise ValueError(
                 f"The columns parameter of load_items must map documented columns {list(_DOCUMENTED)} to those of the "
-                f"source. Got {name!r} instead.{_hint(nearest_name(name, _DOCUMENTED))}"
+                f"source. Got {name!r} instead.{did_you_mean(name, _DOCUMENTED)}"
             )
         if not isinstance(wanted, str) and name not in _LISTS:
             raise ValueError(
@@ -92,7 +92,7 @@ def _check_mapping(source: Source, mapping: Columns) -> None:
             if column not in reachable:
                 raise ValueError(
                     f"The columns parameter of load_items must name columns that {source.origin} has. Got {column!r} "
-                    f"for {name!r} instead; it has {sorted(reachable)}.{_hint(nearest_name(column, reachable))}"
+                    f"for {name!r} instead; it has {sorted(reachable)}.{did_you_mean(column, reachable)}"
                 )
 
 
@@ -189,7 +189,3 @@ def _reach(record: Mapping[str, Any], column: str) -> Any:
 
 def _names(wanted: str | Sequence[str]) -> Sequence[str]:
     return [wanted] if isinstance(wanted, str) else wanted
-
-
-def _hint(near: str | None) -> str:
-    return f" Did you mean {near!r}?" if near else ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .columns import Columns, map_columns
 from .items import build_items, frame_records
-from .nearest import nearest_name
+from .names import did_you_mean
 from .readers import FILE_SUFFIXES, Source, read_file, read_hub, read_jsonl
 
 
@@ -75,8 +75,7 @@ def load_items(source: str | os.PathLike[str] | pd.DataFrame, *, columns: Column
     elif isinstance(source, os.PathLike) or (isinstance(source, str) and _looks_like_path(source)):
         raw = read_file(Path(source))
     else:
-        near = nearest_name(str(source), DATASETS)
-        hint = f" Did you mean {near!r}?" if near else ""
+        hint = did_you_mean(source, DATASETS)
         raise ValueError(
             f"The source parameter of load_items must be one of {sorted(DATASETS)}, a path ending in "
             f"{', '.join(FILE_SUFFIXES)}, 'hub:org/name?split=...' or a DataFrame. Got {source!r} instead.{hint}"

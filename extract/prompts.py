@@ -25,7 +25,7 @@ from .cells import MAX_OPTIONS
 from .chat import answer_gap, has_chat_template, render_chat
 from .examples import TWO_SHOT_EXAMPLES, Example
 from .items import validate_items
-from .nearest import nearest_name
+from .names import did_you_mean
 
 LABELS = tuple(chr(ord("A") + position) for position in range(MAX_OPTIONS))
 CHAT_MODES = ("never", "auto", "always")
@@ -304,10 +304,9 @@ def _resolve_chat(chat: str, tokenizer: Any) -> bool:
 
 def _check_choice(param: str, value: Any, known: Any) -> None:
     if value not in known:
-        near = nearest_name(str(value), known)
-        hint = f" Did you mean {near!r}?" if near else ""
         raise ValueError(
-            f"The {param} parameter of render_prompts must be one of {list(known)}. Got {value!r} instead.{hint}"
+            f"The {param} parameter of render_prompts must be one of {list(known)}. Got {value!r} instead."
+            + did_you_mean(value, known)
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .nearest import nearest_name
+from .names import did_you_mean, nearest_name
 
 FILE_SUFFIXES = (".jsonl", ".csv", ".parquet")
 _HUB_OPTIONS = ("split", "config", "revision")
@@ -154,8 +154,7 @@ def read_hub(source: str) -> Source:
     form = "hub:org/name?split=test, with &config=... and &revision=... if needed"
     for key in options:
         if key not in _HUB_OPTIONS:
-            near = nearest_name(key, _HUB_OPTIONS)
-            hint = f" Did you mean {near!r}?" if near else ""
+            hint = did_you_mean(key, _HUB_OPTIONS)
             raise ValueError(f"A hub source must read {form}. Got the unknown option {key!r} instead.{hint}")
     if not repository.strip("/") or not options.get("split"):
         missing = "split" if repository.strip("/") else "name"

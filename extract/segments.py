@@ -2,7 +2,7 @@
 
 1. The folder ``<run>.partial`` holds ``run.json`` (the identity of the run and its plan) and one file per
    finished segment, ``segment-00003-<first 16 hex digits of its sha256>.h5``. Without ``run.json`` nothing in it
-   counts: it is written first and removed first.
+   counts.
 2. A segment is built in memory, written beside its place, synced and renamed: a file that has its final name is
    whole, and its name proves its content.
 3. When every segment is there, the run file is assembled row by row in item order, marked ``complete``, synced,
@@ -263,8 +263,7 @@ def _require_ours(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove everything but the lock; the description first, so that no segment is ever without its identity."""
-    (folder / DESCRIPTION).unlink(missing_ok=True)
+    """Remove everything but the lock."""
     for file in folder.iterdir():
         if file.name != LOCK:
             file.unlink()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from ..extract.nearest import nearest_name
+from ..extract.names import did_you_mean
 
 TOP_K = (5, 10, 25, 50, 100)
 TOP_P = (0.95, 0.9, 0.75, 0.5)
@@ -94,7 +94,6 @@ def direction(name: str) -> int:
 def unknown_name(parameter: str, caller: str, kind: str, name: object, known: Iterable[str]) -> str:
     """Word the error for a name that is not among `known`: the nearest of them, and all of a short list."""
     known = list(known)
-    nearest = nearest_name(str(name), known, cutoff=0.0)
-    hint = f" Did you mean {nearest!r}?" if nearest else ""
+    hint = did_you_mean(name, known, cutoff=0.0)
     listed = f" ({', '.join(known)})" if len(known) <= 12 else ""
     return f"The {parameter} parameter of {caller} must name {kind}{listed}. Got {name!r} instead.{hint}"

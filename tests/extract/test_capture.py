@@ -387,12 +387,12 @@ def test_bad_settings_are_named_before_anything_is_written(
 ) -> None:
     checkpoint, path = tiny("llama"), tmp_path / "run.h5"
     for settings, message in (
-        ({"sites": ["resid_pots"]}, "unknown site 'resid_pots'; did you mean 'resid_post'"),
+        ({"sites": ["resid_pots"]}, "unknown site 'resid_pots'. Did you mean 'resid_post'"),
         ({"layers": [0, 4]}, "unknown layer 4: .* has the layers 0 to 3"),
         ({"layers": "most"}, "layers parameter of extract must be"),
         ({"layers": []}, "must name at least one block"),
         ({"prompt": "twoshot"}, "two_shot"),
-        ({"logits": "ful"}, "did you mean 'full'"),
+        ({"logits": "ful"}, "Did you mean 'full'"),
         ({"batch_tokens": 0}, "batch_tokens parameter of extract must be"),
         ({"batch_tokens": "many"}, "batch_tokens parameter of extract must be"),
         ({"chat": "always"}, "chat template"),
@@ -432,7 +432,7 @@ def test_labels_of_several_tokens_are_refused_by_name(
     split = copy.deepcopy(tokenizer)
     split._tokenizer = Tokenizer.from_str(json.dumps(definition))
     checkpoint = Checkpoint(tiny("llama").model, split, "split", "split")
-    with pytest.raises(LabelTokenError, match="one known token each after the prompt. Got 'B'"):
+    with pytest.raises(LabelTokenError, match=r"one known token each after the prompt\. Got 'B'"):
         run_of(checkpoint, items, tmp_path / "run.h5")
 
 
