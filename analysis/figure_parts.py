@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..probes.measure_table import MEASURES
 
@@ -51,6 +55,23 @@ def finish(ax: Axes) -> Axes:
     ax.tick_params(labelsize=SMALL)
     ax.set_axisbelow(True)
     return ax
+
+
+def legend_entries(ax: Axes) -> list[tuple[Any, str]]:
+    """List what the legend of an Axes names: bars first, then lines, then areas and marks."""
+    ranks: tuple[type, ...] = (BarContainer, Line2D, PolyCollection)
+    entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
+    return sorted(
+        entries, key=lambda entry: next((rank for rank, kind in enumerate(ranks) if isinstance(entry[0], kind)), 3)
+    )
+
+
+def legend_above(ax: Axes, *, columns: int) -> None:
+    """Put the legend above the Axes, where it covers nothing."""
+    handles, labels = zip(*legend_entries(ax), strict=True)
+    ax.legend(
+        handles, labels, fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns
+    )
 
 
 def draw_intervals(ax: Axes, places: np.ndarray, table: pd.DataFrame, name: str, colour: str) -> None:

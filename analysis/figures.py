@@ -34,6 +34,7 @@ from .figure_parts import (
     VERMILION,
     draw_intervals,
     finish,
+    legend_above,
     limit_correlations,
     measure_labels,
     new_axes,
@@ -169,7 +170,7 @@ def control_dots(controls: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     columns = controls[needed]
     limit_correlations(ax, columns)
     ax.set_xlabel("Correlation with human entropy", fontsize=TEXT)
-    ax.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
+    legend_above(ax, columns=3)
     return finish(ax)
 
 
@@ -236,7 +237,7 @@ def layer_curve(
     ax.set_xlabel("Layer", fontsize=TEXT)
     ax.set_ylabel(f"{names.get(shown, shown)}, {TARGET_NAMES.get(target, plain(target))}", fontsize=TEXT)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+    legend_above(ax, columns=2)
     return finish(ax)
 
 
@@ -296,7 +297,6 @@ def subject_heatmap(by_subject: pd.DataFrame, *, columns: str = "model", ax: Axe
     values = grid.to_numpy(dtype=float)
     # Few levels: they are drawn as shapes, where a smooth scale would be a picture inside the figure.
     colours = matplotlib.colormaps["PuOr"].resampled(24)
-    colours.set_bad("white")
     image = ax.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=-0.6, vmax=0.6, edgecolor="white")
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
@@ -365,5 +365,5 @@ def position_bars(positions: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xticks(places, labels=[plain(label) for label in table["label"]])
     ax.set_ylabel("Share of items (%)", fontsize=TEXT)
     ax.set_ylim(0, None)
-    ax.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+    legend_above(ax, columns=2)
     return finish(ax)

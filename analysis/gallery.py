@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from . import figures
 from .curve import layer_score
-from .figure_parts import TARGET_NAMES, panel_grid, plain
+from .figure_parts import TARGET_NAMES, legend_entries, panel_grid, plain
 from .findings import Findings
 from .phrases import asked, measure, places
 
@@ -54,6 +54,10 @@ def study_figures(findings: Findings) -> Iterator[Plate]:
             part = asked(getattr(findings, name), place)
             drawn = None if part.empty else draw(part, findings)
             if drawn:
+                if topic == "answers" and not any(
+                    (part.topic, part.dataset, part.prompt) == ("answers", *place) for part in findings.paragraphs
+                ):
+                    topic = "agreement"
                 stem = ".".join(str(word) for word in (name, *place) if word is not None)
                 yield Plate(stem, topic, drawn[1], drawn[0], *place)
 
@@ -195,8 +199,7 @@ def _title(axes: list[Axes], titles: list[str], *, legend: bool = True) -> None:
     figure = _figure(axes)
     entries: dict[str, Any] = {}
     for ax, title in zip(axes, titles, strict=True):
-        handles, labels = ax.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
+        for handle, label in legend_entries(ax):
             entries.setdefault(label, handle)
         own = ax.get_legend()
         if own is not None:

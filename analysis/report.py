@@ -27,6 +27,7 @@ from .gallery import study_figures
 from .report_tables import is_number, report_tables
 from .wording import count, number
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 HASHES = (
     ("weights", "weights"),
     ("tokenizer", "tokenizer"),
@@ -113,7 +114,11 @@ def render_report(
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.tests["number"] = is_number
     environment.filters["unbroken"] = _unbroken
@@ -137,8 +142,17 @@ def render_report(
         settings=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
         command=command or "doubtlens run study.yaml",
         versions=_versions(runs),
-        seed=findings.settings.get("seed"),
-        n_bootstrap=findings.settings.get("n_bootstrap"),
+        seed=findings.settings["seed"],
+        n_bootstrap=findings.settings["n_bootstrap"],
+    )
+
+
+def _printable(value: Any) -> Any:
+    """Show control characters, which HTML forbids, as replacement characters."""
+    return (
+        _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
+        if isinstance(value, str) and not isinstance(value, Markup)
+        else value
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .findings import Findings
 from .overview import LETTERS
+from .views import ANY
 from .wording import interval, number
 
 KEYS = ("model", "dataset", "prompt", "setting", "scoring", "nucleus")
@@ -96,13 +97,18 @@ def _number(item: Any, digits: int) -> Cell:
     return Cell("–") if _absent(item) else Cell(number(float(item), digits), float(item))
 
 
+def _convention(row: Mapping[str, Any]) -> Cell:
+    named = [str(row[key]) for key in ("scoring", "nucleus") if not _absent(row[key]) and row[key] != ANY]
+    return Cell(", ".join(named) or ANY)
+
+
 def _position(row: Mapping[str, Any]) -> Cell:
     return Cell(f"{LETTERS[int(row['top_position'])]} ({number(100 * row['top_share'], 1)})", float(row["top_share"]))
 
 
-def _correlation(name: str) -> list[Column]:
+def _correlation(name: str, header: str) -> list[Column]:
     return [
-        estimate(name, f"{name} [95% interval]", "ci_low", "ci_high"),
+        estimate(name, f"{header} [95%]", "ci_low", "ci_high"),
         probability("p", "p"),
         probability("p_holm", "p (Holm)"),
     ]
@@ -146,8 +152,8 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
             text("measure"),
             value("n", "n", 0),
             value("n_missing", "missing", 0),
-            *_correlation("correlation"),
-            estimate("partial", "partial [95% interval]", "partial_ci_low", "partial_ci_high"),
+            *_correlation("correlation", "correlation"),
+            estimate("partial", "partial [95%]", "partial_ci_low", "partial_ci_high"),
         ],
     ),
     "controls": (
@@ -170,7 +176,7 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
         [
             text("measure"),
             value("n", "n", 0),
-            *_correlation("spearman"),
+            *_correlation("spearman", "Spearman"),
             estimate("auroc", "AUROC [95%]", "auroc_ci_low", "auroc_ci_high"),
             value("ece_width", "ECE (width)", 3),
             value("ece_rank", "ECE (rank)", 3),
@@ -252,7 +258,14 @@ def _table(name: str, title: str, note: str, columns: list[Column], table: pd.Da
     fixed = {}
     if len(table) > 1:
         fixed = {key: str(table[key].iloc[0]) for key in keys if table[key].nunique(dropna=False) == 1}
-    shown = [text(key) for key in keys if key not in fixed] + columns
+    # No measure depends on both: one column names what it does depend on.
+    together = [key for key in ("scoring", "nucleus") if key in keys and key not in fixed]
+    shown = [text(key) for key in keys if key not in fixed and key not in together]
+    if len(together) == 2:
+        shown.append(Column("scoring or nucleus", _convention, numeric=False))
+    else:
+        shown += [text(key) for key in together]
+    shown += columns
     records = table.astype(object).to_dict("records")
     shown = [column for column in shown if _there(column, records[0])]
     rows = [[column.write(record) for column in shown] for record in records]
