@@ -198,6 +198,33 @@ def test_many_batches_after_an_error_never_leave_the_main_thread_waiting(partial
 
 
 @pytest.mark.timeout(20)
+def test_a_main_thread_that_waits_at_a_full_queue_is_let_go_by_an_error(partial, writer, monkeypatch):
+    gate, queued = threading.Event(), []
+
+    def wait_and_fail(*arguments: object) -> None:
+        assert gate.wait(15)
+        raise OSError(28, "No space left on device")
+
+    def produce() -> None:
+        for _ in range(QUEUED_BATCHES + 2):
+            put(writer, 0, [1])
+            queued.append(1)
+
+    monkeypatch.setattr(writer, "_store", wait_and_fail)
+    writer._thread.start()
+    producer = threading.Thread(target=produce, daemon=True)
+    producer.start()
+    while len(queued) < QUEUED_BATCHES + 1:
+        time.sleep(0.005)
+    time.sleep(0.1)
+    gate.set()
+    producer.join(5)
+    assert len(queued) == QUEUED_BATCHES + 2
+    with pytest.raises(OSError, match="No space left"):
+        writer.__exit__(None)
+
+
+@pytest.mark.timeout(20)
 def test_the_queue_is_bounded(tmp_path, partial, writer, monkeypatch):
     gate, store = threading.Event(), writer._store
 

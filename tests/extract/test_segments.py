@@ -309,6 +309,26 @@ def test_a_disk_that_fills_up_during_assembly_raises_and_keeps_the_segments(path
     require_finished(path)
 
 
+def test_the_run_file_is_synced_before_it_gets_its_name_and_a_failing_sync_is_told(path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, os.replace
+
+    def failing_fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    partial = begin(path)
+    add(partial, 0, 1, 2)
+    monkeypatch.setattr(os, "fsync", failing_fsync)
+    with pytest.raises(OSError, match="No space left on device"):
+        finish(partial)
+    assert not path.exists()
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("sync"), fsync(handle))[1])
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("rename"), replace(*paths))[1])
+    finish(partial)
+    assert steps == ["sync", "rename", "sync"]
+    require_finished(path)
+
+
 def test_an_error_while_the_rest_is_written_leaves_no_run_file(path):
     def fail(file: h5py.File) -> None:
         raise ValueError("bad items")
