@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .batching import group_segments, plan_batches
+from .cells import cell_value
 from .checkpoints import Checkpoint
 from .datasets import load_items
 from .forward import Forwarder
@@ -298,8 +299,9 @@ def _write_static(
     """Items, prompts and info: everything that is not a row array."""
     asked = table[table["excluded"].isna()]
     number = {position: place for place, position in enumerate(np.flatnonzero(table["excluded"].isna()))}
-    records = json.loads(asked.to_json(orient="records", double_precision=15))
-    write_text(file, "items/records", [json.dumps(record, ensure_ascii=False) for record in records])
+    records = [{name: cell_value(cell) for name, cell in record.items()} for record in asked.to_dict("records")]
+    # ASCII, because extra columns may hold what UTF-8 cannot.
+    write_text(file, "items/records", [json.dumps(record, default=str) for record in records])
     file["prompts/item"] = np.array([number[row.item] for row in prompts.rows], dtype=np.int32)
     file["prompts/rotation"] = np.array([row.rotation for row in prompts.rows], dtype=np.int16)
     order = np.full((len(prompts.rows), plan.n_options_max), -1, dtype=np.int8)
@@ -309,4 +311,4 @@ def _write_static(
     file["prompts/token_ids"] = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in plan.token_ids])
     file["prompts/token_offsets"] = np.cumsum([0, *map(len, plan.token_ids)]).astype(np.int64)
     write_text(file, "prompts/text", [row.text for row in prompts.rows])
-    write_text(file, "info", json.dumps(info, ensure_ascii=False, sort_keys=True))
+    write_text(file, "info", json.dumps(info, sort_keys=True))

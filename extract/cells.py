@@ -26,7 +26,17 @@ def check_text(name: str, value: Any) -> str:
         kind = "" if isinstance(value, str) or is_missing(value) else f" ({type(value).__name__})"
         mend = "Write the text, or remove the item." if name == "question" else "Write a text, or null for none."
         raise ValueError(f"The {name} must be a non-empty string. Got {plain(value)!r}{kind} instead. {mend}")
+    _require_storable(name, value)
     return str(value)
+
+
+def _require_storable(name: str, text: str) -> None:
+    """Refuse what neither a tokenizer nor a run file can hold."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(
+            f"The {name} must be text without zero bytes and lone surrogates. Got {text!r} instead. Read its file in "
+            "the right encoding, or remove them."
+        )
 
 
 def check_options(value: Any, *, excluded: bool) -> list[str]:
@@ -48,6 +58,7 @@ def check_options(value: Any, *, excluded: bool) -> list[str]:
                 f"The options must be non-empty strings. Got {option!r} as option {position} (counted from 0) instead. "
                 "Write its text in quotes."
             )
+        _require_storable("options", option)
     texts = [option.strip() for option in value]
     repeated = sorted({text for text in texts if texts.count(text) > 1})
     if repeated and not excluded:
@@ -110,6 +121,14 @@ def check_measured(name: str, value: Any) -> None:
 def is_number(value: Any) -> bool:
     """Say whether a value is a real number and no bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+
+
+def cell_value(value: Any) -> Any:
+    """Turn a cell into what JSON can say, every number exactly: lists, Python scalars, None where it is empty."""
+    value = plain(value)
+    if isinstance(value, list):
+        return [cell_value(element) for element in value]
+    return None if is_missing(value) else value
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
+from doubtlens.extract import extract, items_hash, validate_items
 from doubtlens.extract.hdf5 import datasets, is_bfloat16, write_text
 from doubtlens.extract.segments import PartialRun, seal
 from doubtlens.extract.statistics import logit_statistics
@@ -371,6 +373,15 @@ def test_a_run_keeps_nothing_open(made_run, tmp_path):
         logits[:]
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("column", ["question", "options"])
+def test_text_that_no_run_file_can_hold_is_refused_before_anything_is_asked(column, text):
+    record = {"question": "Which?", "options": ["yes", "no"], column: text if column == "question" else ["yes", text]}
+    message = rf"row 1 .*The {column} must be text without zero bytes and lone surrogates. Got {re.escape(repr(text))}"
+    with pytest.raises(ValueError, match=message):
+        validate_items(pd.DataFrame([record], dtype=object))
+
+
 # The page that specifies it
 
 
@@ -396,13 +407,48 @@ def test_the_examples_of_the_format_page_run_with_h5py_and_numpy_alone(
         exec(verifying, {})
 
 
-def test_every_dataset_of_a_run_stands_on_the_format_page_with_its_dtype(made):
+@pytest.mark.parametrize(("prompt", "logits"), [("two_shot", "full"), ("open_two_shot", "summary")])
+def test_what_extract_writes_is_what_the_format_page_says(tiny, tmp_path, monkeypatch, prompt, logits):
+    items = pd.DataFrame(
+        {
+            "question": ["What is red?", "Was heißt »là«?", "Left out?"],
+            "options": [["blood", "snow", "grass"], ["there", "here"], ["a", "b"]],
+            "responses": [[1 / 3, 2 / 3, 0.1 + 0.2], None, [1, 2]],
+            "response_time_ms": [1234.5678901234567, None, 3.0],
+            "excluded": [None, None, "for 日本"],
+            "note": ["a\0b", "è", "c"],
+            "year": [1999, 2000, 2001],
+        }
+    )
+    monkeypatch.chdir(tmp_path)
+    model = tiny("llama", "bfloat16")
+    run = extract(model, items, "run.h5", prompt=prompt, logits=logits, self_test=False, progress=False)
+    run.verify()
+    asked = validate_items(items).iloc[:2]
+    assert items_hash(run.items) == items_hash(asked)
+    assert run.items["note"].tolist() == ["a\0b", "è"]
+    assert run.items["year"].tolist() == [1999, 2000]
+    page = FORMAT_PAGE.read_text(encoding="utf-8")
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(example, {})
+    fields = re.search(r"^## `info`$(.*?)^## ", page, re.DOTALL | re.MULTILINE)[1]
+    documented = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", fields, re.MULTILINE)))
+    assert sorted(documented) == sorted(run.info)
+    require_documented(run.path)
+
+
+def require_documented(path: Path) -> None:
+    """Every dataset of the file stands in the page's table once, with its dtype."""
     table = dict(re.findall(r"^\| `([\w/{}]+)` \| ([^|]+) \|", FORMAT_PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-    patterns = {re.compile(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(path))): kind for path, kind in table.items()}
+    patterns = {re.compile(re.sub(r"\\{\w+\\}", r"[\\w.]+", re.escape(path))): kind for path, kind in table.items()}
+    with h5py.File(path, "r") as file:
+        manifest = json.loads(file["manifest"].asstr()[()])["datasets"]
+    for name, entry in manifest.items():
+        kinds = [kind for pattern, kind in patterns.items() if pattern.fullmatch(name)]
+        assert len(kinds) == 1, name
+        assert entry["dtype"].replace("utf-8", "UTF-8") in kinds[0], name
+
+
+def test_every_dataset_of_a_made_run_stands_on_the_format_page(made):
     for expected in made.values():
-        with h5py.File(expected.path, "r") as file:
-            manifest = json.loads(file["manifest"].asstr()[()])["datasets"]
-        for path, entry in manifest.items():
-            kinds = [kind for pattern, kind in patterns.items() if pattern.fullmatch(path)]
-            assert len(kinds) == 1, path
-            assert entry["dtype"].replace("utf-8", "UTF-8") in kinds[0], path
+        require_documented(expected.path)
