@@ -298,7 +298,7 @@ def _write_static(
 ) -> None:
     """Items, prompts and info: everything that is not a row array."""
     asked = table[table["excluded"].isna()]
-    number = {position: place for place, position in enumerate(np.flatnonzero(table["excluded"].isna()))}
+    number = {int(position): place for place, position in enumerate(np.flatnonzero(table["excluded"].isna()))}
     records = [{name: cell_value(cell) for name, cell in record.items()} for record in asked.to_dict("records")]
     # ASCII, because extra columns may hold what UTF-8 cannot.
     write_text(file, "items/records", [json.dumps(record, default=str) for record in records])
