@@ -78,7 +78,9 @@ def ours(checkpoint: Any, items: Any, prompt: str, folder: Path, batch_tokens: i
     return {"seconds": seconds} | run.info["timings"]
 
 
-def measure(checkpoint: Any, items: Any, prompt: str, repeats: int, alone_rows: int, batch_tokens: int) -> dict[str, Any]:
+def measure(
+    checkpoint: Any, items: Any, prompt: str, repeats: int, alone_rows: int, batch_tokens: int
+) -> dict[str, Any]:
     prompts = render_prompts(items, prompt)
     ids = [list(row) for row in checkpoint.tokenizer([row.text for row in prompts.rows])["input_ids"]]
     times: dict[str, list[float]] = {"ours": [], "batched": [], "one_at_a_time": []}

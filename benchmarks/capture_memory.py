@@ -56,7 +56,9 @@ def child(count: int) -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     before = asked(8)  # what the first forward passes allocate once does not count
-    print(json.dumps({"items": count, "beyond_MiB": round(asked(count) - before, 1), "model_and_libraries_MiB": before}))
+    print(
+        json.dumps({"items": count, "beyond_MiB": round(asked(count) - before, 1), "model_and_libraries_MiB": before})
+    )
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+
 from doubtlens.extract import logit_statistics
 from doubtlens.probes import output_measures
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -116,15 +118,14 @@ def _copy_plain_tensors(source: Any, target: Any) -> None:
             setattr(target, key, value)
 
 
-class silenced:
+@contextmanager
+def silenced() -> Iterator[None]:
     """TransformerLens logs and warns while it imports and boots; nothing of that concerns the user here."""
-
-    def __enter__(self) -> None:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *details: object) -> None:
-        logging.disable(logging.NOTSET)
-        self._warnings.__exit__(*details)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

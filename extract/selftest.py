@@ -67,8 +67,8 @@ def self_test(
     if bridge:
         try:
             through = checkpoint.bridge()
-        except ValueError as error:
-            outcome["bridge"] = f"not compared: {error}"
+        except ValueError as reason:
+            outcome["bridge"] = f"not compared: {reason}"
         else:
             outcome["bridge"] = _errors(
                 result, places, [run_bridge(through, token_ids[rows[place]], reader) for place in places]

@@ -16,9 +16,10 @@ WIDTH, DEPTH, VOCABULARY, CONTEXT, WINDOW = 32, 4, 384, 512, 24
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """Byte-level BPE of 384 tokens, trained on the embedded questions, with a beginning-of-text token."""
-    from doubtlens.extract import load_items
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
+
+    from doubtlens.extract import load_items
 
     items = load_items("knowledge")
     texts = [*items["question"], *(option for options in items["options"] for option in options)]
@@ -90,8 +91,9 @@ FAMILIES = ("llama", "mistral", "gemma2", "gemma3", "qwen3", "granite", "cohere"
 def tiny(tokenizer: Any) -> Callable[..., Any]:
     """``tiny("mistral")`` is a random checkpoint of that family, made once per session."""
     import torch
-    from doubtlens.extract import load_checkpoint
     from transformers import AutoModelForCausalLM
+
+    from doubtlens.extract import load_checkpoint
 
     made: dict[tuple[str, str], Any] = {}
 

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from doubtlens.analysis import agreement
 from doubtlens.analysis.agreement import mean_interval, poisson_binomial_test
-from scipy import stats
 
 
 def make_table():

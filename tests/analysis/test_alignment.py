@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from doubtlens.analysis import alignment, alignment_controls
 from doubtlens.analysis.alignment import CONTROL_COLUMNS, REVERSES, VANISHES
-from scipy import stats
 
 
 def make_table(n=200, seed=0, model="m"):

@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from doubtlens.analysis import auroc, brier, calibration, calibration_by_subject, ece
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+
+from doubtlens.analysis import auroc, brier, calibration, calibration_by_subject, ece
 
 
 def make_table(n=120, seed=0, model="m"):

@@ -4,11 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from doubtlens.analysis.calibration_error import brier, ece
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
+
+from doubtlens.analysis.calibration_error import brier, ece
 
 items = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1)), min_size=2, max_size=30)
 

@@ -4,10 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
-from doubtlens.analysis.correlation import correlation, partial_correlation
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from doubtlens.analysis.correlation import correlation, partial_correlation
 
 METHODS = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from doubtlens.analysis.discrimination import auroc, bootstrap_auroc
-from doubtlens.analysis.intervals import resample_counts
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+
+from doubtlens.analysis.discrimination import auroc, bootstrap_auroc
+from doubtlens.analysis.intervals import resample_counts
 
 
 def by_definition(values, correct, direction):

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from doubtlens.analysis.intervals import Levels, draw_seed, percentile_interval, resample_counts, resampled_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from doubtlens.analysis.intervals import Levels, draw_seed, percentile_interval, resample_counts, resampled_ranks
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 10**6))

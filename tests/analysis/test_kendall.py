@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from doubtlens.analysis.kendall import kendall_distance, random_kendall_distance
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from doubtlens.analysis.kendall import kendall_distance, random_kendall_distance
 
 scores = st.lists(st.integers(0, 4), min_size=2, max_size=6)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from doubtlens.analysis import agreement, alignment, calibration
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "coane_five_pairs.parquet"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from doubtlens.analysis.correlation import correlation, partial_correlation
 from doubtlens.analysis.intervals import resample_counts
 from doubtlens.analysis.resampling import bootstrap_correlations

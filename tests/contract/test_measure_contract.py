@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 from doubtlens.extract.statistics import NUCLEI, TOP_K, TOP_P, logit_statistics
 from doubtlens.probes import MEASURES, direction, measure_table, output_measures
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 from doubtlens.analysis import agreement, alignment, alignment_controls, calibration, calibration_by_subject
 
 MEASURES = ["choice_entropy", "top_1_probability"]

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+
 from doubtlens.extract.hdf5 import RowArray, write_text
 from doubtlens.extract.segments import PartialRun
 

@@ -6,6 +6,7 @@ import re
 from collections import namedtuple
 
 import pytest
+
 from doubtlens.extract import atomic
 from doubtlens.extract.atomic import require_space, sync_folder, write_bytes
 

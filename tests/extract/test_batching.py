@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from doubtlens.extract.batching import Batch, common_prefix_length, group_segments, plan_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from doubtlens.extract.batching import Batch, common_prefix_length, group_segments, plan_batches
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from doubtlens.extract import extract, load_checkpoint, open_run
 from doubtlens.extract.capture import Interrupted
 from doubtlens.extract.checkpoints import Checkpoint

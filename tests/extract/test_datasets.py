@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from doubtlens.extract.datasets import DATASETS, known_datasets, load_items
 from doubtlens.extract.items import ITEM_COLUMNS, items_hash
 

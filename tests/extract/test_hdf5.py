@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from doubtlens.extract import hdf5
 from doubtlens.extract.hdf5 import (
     RowArray,

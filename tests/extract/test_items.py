@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from doubtlens.extract.datasets import load_items
 from doubtlens.extract.items import ITEM_COLUMNS, items_hash, validate_items
 

@@ -1,4 +1,7 @@
 import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
 from doubtlens.extract.datasets import load_items
 from doubtlens.extract.labels import (
     LabelTokenError,
@@ -9,8 +12,6 @@ from doubtlens.extract.labels import (
     variant_label_tokens,
 )
 from doubtlens.extract.prompts import render_prompts
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 PLAIN = (

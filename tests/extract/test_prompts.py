@@ -4,13 +4,14 @@ from datetime import datetime
 import jinja2
 import pandas as pd
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
 from doubtlens.extract import chat as chat_module
 from doubtlens.extract.chat import FIXED_DATE, render_chat
 from doubtlens.extract.datasets import load_items
 from doubtlens.extract.examples import TWO_SHOT_EXAMPLES
 from doubtlens.extract.prompts import LABELS, PROMPTS, render_prompts
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 PLAIN = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}\n{% endfor %}"

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import log_softmax, logsumexp
+
 from doubtlens.extract.batching import Batch
 from doubtlens.extract.forward import BatchResult
 from doubtlens.extract.items import validate_items
@@ -11,7 +13,6 @@ from doubtlens.extract.prompts import render_prompts
 from doubtlens.extract.scoring import ScoringPlan, label_scores, plan_scoring, text_scores
 from doubtlens.extract.segment_writer import NonFiniteError
 from doubtlens.extract.session import Session
-from scipy.special import log_softmax, logsumexp
 
 VOCABULARY = 50
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+
 from doubtlens.extract.hdf5 import RowArray, float32_from_bfloat16
 from doubtlens.extract.segment_writer import (
     QUEUED_BATCHES,

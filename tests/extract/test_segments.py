@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from doubtlens.extract.hdf5 import RowArray
 from doubtlens.extract.segments import PartialRun, partial_folder, progress_of, remove_partial
 from doubtlens.extract.store import open_run

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+
 from doubtlens.extract import statistics
 from doubtlens.extract.statistics import largest_logits, logit_statistics
 

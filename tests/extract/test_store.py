@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logsumexp
+
 from doubtlens.extract import extract, items_hash, validate_items
 from doubtlens.extract.hdf5 import datasets, is_bfloat16, write_text
 from doubtlens.extract.segments import PartialRun, seal
 from doubtlens.extract.statistics import logit_statistics
 from doubtlens.extract.store import Run, open_run
-from scipy.special import logsumexp
 
 STORAGES = ("float32", "float16", "bfloat16")
 FORMAT_PAGE = Path(__file__).parents[2] / "docs" / "format.md"

@@ -9,9 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from doubtlens.extract.write_guard import WriteGuard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from doubtlens.extract.write_guard import WriteGuard
 
 STEPS = st.lists(
     st.one_of(

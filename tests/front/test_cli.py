@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doubtlens.extract import checkpoints
 from typer.testing import CliRunner
 
 import doubtlens
 from doubtlens import terminal
 from doubtlens.cli import app
+from doubtlens.extract import checkpoints
 
 
 @pytest.fixture

@@ -149,6 +149,10 @@ def test_a_lost_record_costs_no_forward_pass(settings):
 def test_a_replaced_run_is_noticed(settings):
     output = Path(settings["output"])
     shutil.copy(output / f"{RUNS[1]}.h5", output / f"{RUNS[0]}.h5")
+    record = output / "stages" / f"extract.{RUNS[0]}.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    content["outputs"][f"{RUNS[0]}.h5"] = (output / f"{RUNS[0]}.h5").stat().st_size  # its size does not betray it
+    record.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match=r"two_shot\.h5 was made with"):
         run_study(settings, progress=False)
 
@@ -308,7 +312,6 @@ def test_targets_are_those_that_probes_know():
     from typing import get_args
 
     from doubtlens.probes.layers import HUMAN_TARGETS
-
     from doubtlens.settings import Scoring, Site, Target
 
     assert set(get_args(Target)) == {*HUMAN_TARGETS, "correct"}

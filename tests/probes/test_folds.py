@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from doubtlens.probes.folds import TargetError, check_target, inner_blocks, outer_folds, permutation_drawer
 
 

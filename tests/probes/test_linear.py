@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from doubtlens.probes.linear import LogisticProbe, MassMeanProbe, RidgeProbe
-from doubtlens.probes.ridge_path import RidgePath, Standardization, smallest_error
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
@@ -12,6 +10,9 @@ from sklearn.model_selection import GroupKFold, LeaveOneOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from doubtlens.probes.linear import LogisticProbe, MassMeanProbe, RidgeProbe
+from doubtlens.probes.ridge_path import RidgePath, Standardization, smallest_error
 
 SHAPES = [(40, 15), (25, 60)]
 PENALTIES = [0.1, 1.0, 10.0, 100.0, 1e4]

@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
+
 from doubtlens.extract.statistics import logit_statistics
 from doubtlens.probes import output_measures
 from doubtlens.probes.measure_table import MEASURES

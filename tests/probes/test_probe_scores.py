@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from doubtlens.probes import scores
 from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
+
+from doubtlens.probes import scores
 
 
 def test_r2_is_against_the_training_mean():

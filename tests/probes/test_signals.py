@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 from doubtlens.extract.statistics import logit_statistics
 from doubtlens.probes import human_targets, load_signals, output_measures, probe_layers
 from doubtlens.probes.signals import signals

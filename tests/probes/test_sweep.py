@@ -4,16 +4,17 @@ import re
 
 import numpy as np
 import pytest
-from doubtlens.probes import fold_fits
-from doubtlens.probes.folds import TargetError, inner_blocks, outer_folds, permutation_drawer
-from doubtlens.probes.linear import LogisticProbe, RidgeProbe
-from doubtlens.probes.sweep import sweep, sweep_targets
-from doubtlens.probes.sweep_record import _sigmoid
 from scipy import stats
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
+
+from doubtlens.probes import fold_fits
+from doubtlens.probes.folds import TargetError, inner_blocks, outer_folds, permutation_drawer
+from doubtlens.probes.linear import LogisticProbe, RidgeProbe
+from doubtlens.probes.sweep import sweep, sweep_targets
+from doubtlens.probes.sweep_record import _sigmoid
 
 PENALTIES = [1.0, 30.0, 1000.0]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+
 from doubtlens.probes import human_targets
 from doubtlens.probes.targets import jackknife_entropy_se
 
