@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from .extract.names import did_you_mean
 from .records import Record, StageRecords
 from .settings import Study
 
@@ -58,11 +58,9 @@ class Pipeline:
     ) -> None:
         for stage in (*stages, *redo):
             if stage not in STAGES:
-                near = get_close_matches(stage, STAGES, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ValueError(
                     f"The stages parameter of run_study must be some of {', '.join(STAGES)}. "
-                    f"Got {stage!r} instead.{hint}"
+                    f"Got {stage!r} instead.{did_you_mean(stage, STAGES)}"
                 )
         self.study = study
         self.output = Path(study.output)

@@ -1,7 +1,6 @@
 """Read a study file and say in plain words, with the line, what is wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from .extract.names import did_you_mean
 from .settings import Study
 
 __all__ = ["SettingsError", "load_study", "packaged_studies"]
@@ -88,11 +88,9 @@ def _read(source: str | Path) -> tuple[str, str]:
             f"There is no file {source} here. doubtlens ships a study of that name: "
             f"say `{path.stem}` in place of the path."
         )
-    near = get_close_matches(path.stem, packaged, n=1)
-    hint = f"Did you mean `{near[0]}`? " if near else ""
     raise FileNotFoundError(
-        f"There is no file {source} here, and no packaged study of that name. "
-        f"{hint}Packaged studies: {', '.join(packaged)}."
+        f"There is no file {source} here, and no packaged study of that name."
+        f"{did_you_mean(path.stem, packaged)} Packaged studies: {', '.join(packaged)}."
     )
 
 
@@ -137,7 +135,8 @@ def _problem(detail: ErrorDetails, origin: str, lines: Mapping[KeyPath, int]) ->
     section, description = _schema(path)
     name = f"`{_dotted(path)}`" if path else "the study"
     if detail["type"] == "extra_forbidden" and section is not None:
-        return f"{place}: {name} is not a setting. {_nearest(str(path[-1]), list(section.model_fields))}"
+        known = list(section.model_fields)
+        return f"{place}: {name} is not a setting.{did_you_mean(path[-1], known)} Settings here: {', '.join(known)}."
     if detail["type"] == "missing":
         return f"{place}: {name} is missing. {description}"
     requirement = _requirement(detail)
@@ -189,12 +188,6 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _section_of(inner))), None)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    hint = f"Did you mean `{near[0]}`? " if near else ""
-    return f"{hint}Settings here: {', '.join(known)}."
 
 
 def _dotted(path: KeyPath) -> str:

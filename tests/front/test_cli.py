@@ -82,7 +82,7 @@ def test_expected_errors_are_one_panel(call, study_file, tmp_path):
     study_file.write_text(study_file.read_text() + "sed: 1\n")
     result = call("run", study_file)
     assert result.exit_code == 1
-    assert re.search(r"study\.yaml, line \d+: `sed` is not a setting. Did you mean `seed`\?", result.stderr)
+    assert re.search(r"study\.yaml, line \d+: `sed` is not a setting. Did you mean 'seed'\?", result.stderr)
 
 
 def test_debug_keeps_the_traceback(call, tmp_path):

@@ -81,7 +81,7 @@ def test_display_name(checkpoint, name):
 
 def test_unknown_key_names_file_line_and_nearest(tmp_path):
     message = refusal(tmp_path, GOOD.replace("    prompt: two_shot", "    promt: two_shot"))
-    assert "study.yaml, line 6: `questions[0].promt` is not a setting. Did you mean `prompt`?" in message
+    assert "study.yaml, line 6: `questions[0].promt` is not a setting. Did you mean 'prompt'?" in message
     assert "study.yaml, line 5: `questions[0].prompt` is missing." in message
 
 
@@ -111,7 +111,7 @@ def test_all_problems_at_once_in_the_order_of_lines(tmp_path):
         ("capture: 3", "`capture` must be a mapping of keys and values. Got 3 instead."),
         ("probes: {n_splits: 1}", "`probes.n_splits` must be at least 2. Got 1 instead."),
         ("probes: {enabled: 'no'}", "`probes.enabled` must be true or false. Got 'no' instead."),
-        ("probes: {target: [correct]}", "`probes.target` is not a setting. Did you mean `targets`?"),
+        ("probes: {target: [correct]}", "`probes.target` is not a setting. Did you mean 'targets'?"),
         ("analysis: {nuclei: [inclusiv]}", "`analysis.nuclei[0]` must be one of 'inclusive' or 'exclusive'"),
         ("zzz: 1", "`zzz` is not a setting. Settings here: name, output"),
     ],
@@ -169,7 +169,7 @@ def test_mapping_is_named_in_errors():
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file quikstart here.* Did you mean `quickstart`\?"):
+    with pytest.raises(FileNotFoundError, match=r"no file quikstart here.* Did you mean 'quickstart'\?"):
         load_study("quikstart")
     with pytest.raises(FileNotFoundError, match="ships a study of that name: say `quickstart` in place of the path"):
         load_study(tmp_path / "configs" / "quickstart.yaml")

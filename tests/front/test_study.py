@@ -294,7 +294,7 @@ def test_chat_auto_and_never_are_one_run_without_a_template(settings, calls):
 
 
 def test_unknown_measure_and_scoring(settings):
-    with pytest.raises(ValueError, match=r"`analysis.measures` must name output measures: .*did you mean 'varentropy'"):
+    with pytest.raises(ValueError, match=r"`analysis.measures` must name output measures: .*Did you mean 'varentropy'"):
         run_study(settings | {"analysis": {"measures": ["varentropi"]}})
     settings["questions"] = settings["questions"][:1]
     settings["analysis"] = {"scorings": ["text_sum"], "n_bootstrap": 10}
