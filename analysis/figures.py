@@ -364,6 +364,5 @@ def position_bars(positions: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     )  # fmt: skip
     ax.set_xticks(places, labels=[plain(label) for label in table["label"]])
     ax.set_ylabel("Share of items (%)", fontsize=TEXT)
-    ax.set_ylim(0, None)
     legend_above(ax, columns=2)
     return finish(ax)

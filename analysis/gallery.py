@@ -68,7 +68,9 @@ def _positions(part: pd.DataFrame, findings: Findings) -> tuple[Figure, str]:
     axes = panel_grid(len(panels), columns=3, width=max(3.0, 1.2 + 0.5 * widest), height=2.7, sharey=True)
     _draw(panels, axes, lambda rows, ax: figures.position_bars(rows, ax=ax))
     for ax in axes:
-        ax.label_outer(remove_inner_ticks=False)
+        place = ax.get_subplotspec()
+        if place is not None and not place.is_first_col():
+            ax.set_ylabel("")
     return _figure(axes), (
         "How often each position is chosen by the model, holds the right answer, and is chosen by most people. The "
         "dashed marks show the share expected of choosing at random."

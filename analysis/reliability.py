@@ -17,7 +17,8 @@ def reliability_bins(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
 
     Args:
         table: signals with item, choice_probability, choice_mass and correct (0/1, NaN where unknown). Scorings whose
-            scores are no probabilities have no choice_probability, and no rows in the result.
+            scores are no probabilities have no choice_probability, and no rows in the result; nor has a group with a
+            choice_mass of 0.
         bins: number of equal-width bins over [0, 1], each closed on the right; 0 belongs to the first.
 
     Returns:
@@ -33,9 +34,11 @@ def reliability_bins(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
     rows = []
     for names, part in groups(without(table, "nucleus"), caller="reliability_bins"):
         part = part[part[needed].notna().all(axis=1)]
-        if part.empty:
+        if part.empty or (part["choice_mass"] == 0).any():
             continue
         stated = (part["choice_probability"] / part["choice_mass"]).to_numpy(dtype=float)
+        # Both come from rounded exponentials, so that the ratio may pass 1 by a few units in the last place.
+        stated = np.where((stated > 1) & (stated < 1 + 1e-9), 1.0, stated)
         stated = probabilities(stated, parameter="table", caller="reliability_bins")
         right = part["correct"].to_numpy(dtype=float)
         bin_of = np.searchsorted(edges[1:-1], stated, side="left")

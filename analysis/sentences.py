@@ -105,20 +105,25 @@ def _agreement(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
     def tell(row: pd.Series) -> str:
         share = percent(row["top_answer_agreement"])
         bounds = percent_interval(row["ci_low"], row["ci_high"])
-        distance = estimate(row["kendall_distance"], row["kendall_ci_low"], row["kendall_ci_high"])
+        ranking = ""
+        if not np.isnan(row["kendall_distance"]):
+            distance = estimate(row["kendall_distance"], row["kendall_ci_low"], row["kendall_ci_high"])
+            ranking = f"; its ranking of the options lies at Kendall distance {distance} from theirs, a random ranking "
+            ranking += f"at {number(row['kendall_random'])}"
         return (
             f"{who(row)} chooses one of the people's most frequent answers for {share} {bounds} of "
             f"{count(int(row['n']), 'item')}, where choosing at random gives {percent(row['chance'])} "
-            f"({p_value(row['p_poisson_binomial'])}); its ranking of the options lies at Kendall distance {distance} "
-            f"from theirs, a random ranking at {number(row['kendall_random'])}"
+            f"({p_value(row['p_poisson_binomial'])}){ranking}"
         )
 
     def tell_many(rows: pd.DataFrame) -> str:
         above = int((rows["p_poisson_binomial"] < LEVEL).sum())
+        known = rows["kendall_distance"].notna().any()
+        ranking = f"; Kendall distance: {spread(rows, 'kendall_distance')}" if known else ""
         return (
             f"agreement with the people's most frequent answer is above that of choosing at random "
             f"({percent(rows['chance'].mean())}) for {above} of {len(rows)} models (p < {LEVEL}): "
-            f"{spread(rows, 'top_answer_agreement', percent)}; Kendall distance: {spread(rows, 'kendall_distance')}"
+            f"{spread(rows, 'top_answer_agreement', percent)}{ranking}"
         )
 
     yield (
@@ -291,13 +296,14 @@ def _search(part: pd.DataFrame, value: str, target: str) -> Clauses:
     models = [rows for _, rows in by(part, "model")]
     if len(models) > FEW:
         survivors = [int((rows["p_holm"] < LEVEL).sum()) for rows in models]
-        none = count(survivors.count(0), "model")
+        without = survivors.count(0)
+        none = f", and none has for {count(without, 'model')}" if without else ""
         return [
             (
                 None,
                 f"{len(models[0])} measures were looked at for each of {len(models)} models (every scoring and nucleus "
                 f"counted); {min(survivors)} to {max(survivors)} of them have a correlation {target} that survives "
-                f"Holm's correction, and none has for {none}",
+                f"Holm's correction{none}",
             )
         ]
     clauses: Clauses = []

@@ -5,11 +5,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from doubtlens.analysis import figures
-from doubtlens.analysis.figure_files import inline_svg, pdf_bytes, save_figure, svg_bytes
-from doubtlens.analysis.figure_parts import new_axes, plain
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+
+from doubtlens.analysis import figures
+from doubtlens.analysis.figure_files import inline_svg, pdf_bytes, save_figure, svg_bytes
+from doubtlens.analysis.figure_parts import new_axes, panel_grid, plain
 
 
 def correlations(models=("base", "tuned"), measures=("total_entropy_normalized", "choice_probability")) -> pd.DataFrame:
@@ -267,3 +268,11 @@ def test_bad_tables_are_refused(draw, message):
 def test_curves_are_not_mixed(make_layers):
     with pytest.raises(ValueError, match="Got a layer twice"):
         figures.layer_curve(pd.concat([make_layers(), make_layers(model="model-b")]))
+
+
+def test_panels_that_share_an_axis_cut_no_bar_off():
+    panels = panel_grid(2, columns=2, width=3, height=2, sharey=True)
+    figures.position_bars(positions(), ax=panels[0])
+    figures.position_bars(positions().assign(chosen=0.25), ax=panels[1])
+    assert panels[1].get_ylim()[0] == 0
+    assert panels[1].get_ylim()[1] > 90

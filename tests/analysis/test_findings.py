@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from doubtlens.analysis.findings import Findings, find, load_findings
-from doubtlens.analysis.wording import estimate, number, p_value, percent, some
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+
+from doubtlens.analysis.findings import Findings, find, load_findings
+from doubtlens.analysis.wording import estimate, number, p_value, percent, some
 
 DRAWS = 60
 
@@ -214,14 +215,19 @@ def test_accuracy_chance_and_positions_by_hand():
 
 def test_correlations_equal_scipy_and_holm_equals_statsmodels(make_signals):
     signals = make_signals()
-    rng = np.random.default_rng(0)
-    signals["varentropy"] = rng.uniform(0, 1, len(signals))
-    table = run(signals).alignment.set_index("measure")
+    rng = np.random.default_rng(7)
+    measures = ["total_entropy_normalized", "varentropy", "choice_margin", "top_1_probability", "top_p_size_0.5"]
+    for strength, measure in enumerate(measures):
+        signals[measure] = 0.2 * strength * signals["human_entropy_normalized"] + rng.uniform(0, 1, len(signals))
+    table = run(signals, measures=measures).alignment.set_index("measure")
+    assert (table["p"] > 0.02).sum() >= 2
     for measure, row in table.iterrows():
         expected = stats.spearmanr(signals[measure], signals["human_entropy_normalized"])
         assert row["correlation"] == pytest.approx(expected.statistic)
         assert row["p"] == pytest.approx(expected.pvalue)
-    assert table["p_holm"].tolist() == pytest.approx(multipletests(table["p"], method="holm")[1].tolist())
+    holm = multipletests(table["p"], method="holm")[1]
+    assert table["p_holm"].tolist() == pytest.approx(holm.tolist(), abs=0)
+    assert not np.allclose(holm, multipletests(table["p"], method="bonferroni")[1])
 
 
 def test_every_measure_is_looked_at_once_per_convention_it_depends_on(make_signals):
@@ -241,6 +247,22 @@ def test_the_bins_of_the_reliability_diagram_give_the_calibration_error(make_sig
     row = findings.calibration.set_index("measure").loc["choice_probability"]
     assert error == pytest.approx(row["ece_width"])
     assert bins["n"].sum() == 160
+
+
+def test_a_ratio_that_rounding_lifts_above_1_counts_as_1(make_signals):
+    signals = make_signals()
+    signals["choice_probability"] = signals["choice_mass"] * (1 + 4e-16)
+    assert (signals["choice_probability"] / signals["choice_mass"]).max() > 1
+    bins = run(signals).reliability
+    assert bins["n"].iloc[-1] == len(signals)
+
+
+def test_options_without_any_probability_have_no_bins(make_signals):
+    signals = make_signals()
+    signals.loc[0, ["choice_probability", "choice_mass"]] = 0.0
+    findings = run(signals)
+    assert findings.reliability.empty
+    assert np.isnan(findings.calibration.set_index("measure").loc["choice_probability", "ece_width"])
 
 
 def test_the_curve_sets_the_best_measure_beside_the_probes(make_signals, make_layers):
@@ -266,7 +288,7 @@ def test_a_measure_that_runs_against_its_direction_is_called_so(make_signals, ma
     findings = find(signals, make_layers(), seed=0, n_bootstrap=DRAWS, measures=mirrored)
     row = findings.curve.iloc[0]
     assert row["measure_reversed"]
-    assert row["measure_score"] > 0
+    assert 0 < row["measure_ci_low"] <= row["measure_score"] <= row["measure_ci_high"]
     assert "read against its direction" in text_of(findings, "probes")
 
 

@@ -4,6 +4,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+
 from doubtlens.analysis.findings import find
 from doubtlens.analysis.report import write_report
 
