@@ -106,6 +106,7 @@ def inline_svg(svg: bytes, *, prefix: str, label: str) -> Markup:
     root.set("role", "img")
     root.set("aria-label", label)
     root.set("width", f"{width * 4 / 3:.0f}")
-    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    # A wide figure scrolls rather than shrink until nobody can read it.
+    root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; min-width: {width:.0f}px")
     # The element is parsed from matplotlib's own output and written by an XML writer, which escapes every text.
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -207,9 +208,18 @@ def _title(axes: list[Axes], titles: list[str], *, legend: bool = True) -> None:
         if own is not None:
             own.remove()
         if title:
-            ax.set_title("\n".join(map(plain, title.split("\n"))), fontsize=8, loc="left")
+            whole = [" · ".join(map(plain, line.split(" · "))) for line in title.split("\n")]
+            lines = [part for line in whole for part in textwrap.wrap(line, _characters(ax))]
+            ax.set_title("\n".join(lines), fontsize=8, loc="left")
     if legend and entries:
         figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=3, fontsize=8, frameon=False)
+
+
+def _characters(ax: Axes) -> int:
+    """Estimate how many characters of 8 points fit above a panel."""
+    place = ax.get_subplotspec()
+    columns = 1 if place is None else place.get_gridspec().ncols
+    return max(12, int(15 * (_figure([ax]).get_size_inches()[0] / columns - 0.6)))
 
 
 def _figure(axes: list[Axes]) -> Figure:
