@@ -39,6 +39,7 @@ HUMAN_COLUMNS = (
     "n_options",
     "human_entropy",
     "human_entropy_normalized",
+    "human_entropy_se",
     "human_top",
     "human_correct",
     "recall_correct",

@@ -24,12 +24,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
 
 from .fold_fits import KINDS, FoldFit, ProbeKind
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, outer_folds, permutation_drawer
 from .linear import check_penalties
 from .ridge_path import Standardization
 from .sweep_record import TargetRecord
+
+# From here on the products and factorisations of a fold are worth more than one thread.
+MANY_ROWS = 1500
 
 Array = np.ndarray
 Features = Callable[[Any], Array] | Mapping[Any, Array] | Array
@@ -167,8 +171,10 @@ def sweep_targets(
         schemes.append(scheme)
 
     passes = _shared_folds(records)
-    for number, together in enumerate(passes):
-        _run(read, layer_names, probe, grid, together, progress, number, len(passes))
+    # Matrices this small are fifty times slower on several threads that have to wait for each other.
+    with threadpool_limits(1 if len(checked[0]) < MANY_ROWS else None, user_api="blas"):
+        for number, together in enumerate(passes):
+            _run(read, layer_names, probe, grid, together, progress, number, len(passes))
     results = []
     for record, scheme in zip(records, schemes, strict=True):
         table = record.table(layer_names, kind, scheme, n_bootstrap, rng)
