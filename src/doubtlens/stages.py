@@ -205,7 +205,7 @@ def _probe(pipeline: Pipeline, path: Path) -> Made:
         rng=child_generator(pipeline.study.seed, "probe", path.stem),
     )
     for target, reason in result.skipped.items():
-        pipeline.say(f"        not probed: {escape(target)}: {escape(reason)}")
+        pipeline.say(f"[dim]        not probed: {escape(target)}: {escape(reason)}[/dim]")
     return Made(result.save(stem), {"skipped": dict(result.skipped)})
 
 
