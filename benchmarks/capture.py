@@ -60,22 +60,14 @@ def one_at_a_time(checkpoint: Any, ids: list[list[int]]) -> float:
     return time.perf_counter() - started
 
 
-def ours(checkpoint: Any, items: Any, prompt: str, folder: Path, batch_tokens: int) -> dict[str, float]:
-    path = folder / f"{prompt}-{time.monotonic_ns()}.h5"
+def ours(checkpoint: Any, items: Any, prompt: str, folder: Path, batch_tokens: int) -> float:
+    path = folder / f"{prompt}.h5"
+    settings = {"prompt": prompt, "chat": "never", "batch_tokens": batch_tokens}
     started = time.perf_counter()
-    run = extract(
-        checkpoint,
-        items,
-        path,
-        prompt=prompt,
-        chat="never",
-        self_test=False,
-        progress=False,
-        batch_tokens=batch_tokens,
-    )
+    extract(checkpoint, items, path, self_test=False, progress=False, **settings)
     seconds = time.perf_counter() - started
     path.unlink()
-    return {"seconds": seconds} | run.info["timings"]
+    return seconds
 
 
 def measure(
@@ -91,7 +83,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         batched(checkpoint, ids[:16], batch_tokens)
         for _ in range(repeats):
-            times["ours"].append(ours(checkpoint, items, prompt, Path(folder), batch_tokens)["seconds"])
+            times["ours"].append(ours(checkpoint, items, prompt, Path(folder), batch_tokens))
             times["batched"].append(batched(checkpoint, ids, batch_tokens))
             times["one_at_a_time"].append(one_at_a_time(checkpoint, sample) * scale)
     medians = {name: statistics.median(values) for name, values in times.items()}

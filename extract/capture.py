@@ -161,7 +161,7 @@ def extract(
     try:
         resumed = len(groups) - len(partial.missing)
         prepared = time.perf_counter()
-        with row_progress(len(plan.token_ids), enabled=progress, label=f"{checkpoint.name} · {path.name}") as advance:
+        with row_progress(len(plan.token_ids), enabled=progress, label=path.stem) as advance:
             advance(sum(len(rows[number]) for number in partial.files))
             todo = [(number, [batches[index] for index in groups[number]]) for number in partial.missing]
             session.run(partial, todo, advance)
