@@ -18,7 +18,7 @@ import numpy as np
 
 STORAGE_DTYPES = {"float32": np.float32, "float16": np.float16, "float64": np.float64, "int32": np.int32}
 CHUNK_BYTES = 2**20
-READ_BYTES = 2**26
+READ_BYTES = 2**23
 
 
 def bfloat16_type() -> h5py.h5t.TypeID:

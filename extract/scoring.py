@@ -16,6 +16,8 @@ import torch
 from .labels import continuations_tokens, single_label_tokens, variant_label_tokens
 from .prompts import RenderedPrompts
 
+TEXTS_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class ScoringPlan:
@@ -44,7 +46,12 @@ def plan_scoring(tokenizer: Any, prompts: RenderedPrompts) -> ScoringPlan:
     """Tokenise every prompt in full and find the tokens of its answers (errors are those of `labels`)."""
     special = prompts.add_bos
     texts = [row.text for row in prompts.rows]
-    ids = [list(row) for row in tokenizer(texts, add_special_tokens=special)["input_ids"]]
+    # A tokenizer keeps some ten kilobytes a text while it works, so it is given a few at a time.
+    ids = [
+        list(row)
+        for start in range(0, len(texts), TEXTS_AT_ONCE)
+        for row in tokenizer(texts[start : start + TEXTS_AT_ONCE], add_special_tokens=special)["input_ids"]
+    ]
     orders = [row.order for row in prompts.rows]
     counts = [len(order) for order in orders]
     single, variants, continuations = [], {}, None

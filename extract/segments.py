@@ -36,7 +36,7 @@ FORMAT = "doubtlens-run"
 FORMAT_VERSION = 1
 SEGMENT_NAME = re.compile(r"segment-(\d{5,})-([0-9a-f]{16})\.h5")
 DESCRIPTION, LOCK, ASSEMBLING = "run.json", "lock", "assembling.h5"
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**23
 
 
 def partial_folder(path: Path) -> Path:

@@ -93,16 +93,13 @@ def test_opinions_equal_a_bare_loop(study: Path, reference: tuple[Any, Any]) -> 
     assert table["item"].tolist() == items["id"].tolist()
     np.testing.assert_allclose(table["choice_entropy"], entropies, atol=1e-4)
     np.testing.assert_allclose(table["human_entropy"], human, atol=1e-12)
-    found = pd.read_parquet(study.parent / "out" / "findings" / "alignment.parquet")
-    row = found[
-        (found["dataset"] == "opinions")
-        & (found["measure"] == "choice_entropy")
-        & (found["scoring"] == "label_single")
-        & (found["nucleus"] == "inclusive")
-        & (found["human"] == "human_entropy")
-    ]
-    if len(row):
-        assert row["correlation"].item() == pytest.approx(stats.spearmanr(entropies, human).statistic, abs=1e-3)
+    found = pd.read_parquet(study.parent / "out" / "findings" / "controls.parquet")
+    found = found[found["dataset"].str.startswith("opinions") & (found["measure"] == "choice_entropy")]
+    (row,) = found[found["scoring"] == "label_single"].to_dict("records")
+    counts = np.array([len(options) for options in items["options"]])
+    assert row["raw"] == pytest.approx(stats.spearmanr(entropies, human).statistic, abs=2e-3)
+    normalized = stats.spearmanr(entropies / np.log(counts), human / np.log(counts)).statistic
+    assert row["normalized"] == pytest.approx(normalized, abs=2e-3)
 
 
 @torch.inference_mode()
