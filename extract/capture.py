@@ -14,17 +14,19 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 
 from .batching import group_segments, plan_batches
 from .cells import cell_value
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, load_checkpoint
 from .datasets import load_items
 from .forward import Forwarder
 from .hdf5 import RowArray, write_text
@@ -50,7 +52,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def extract(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Any,
     items: pd.DataFrame | str | Path,
     path: str | Path,
     *,
@@ -71,7 +73,7 @@ def extract(
     """Put every item to a checkpoint and write one run file.
 
     Args:
-        checkpoint: of `load_checkpoint`.
+        checkpoint: of `load_checkpoint`, or a TransformerLens ``TransformerBridge``.
         items: a table of `load_items`, or what `load_items` takes. Items with `excluded` are left out and recorded.
         path: the run file to make. If it is there and complete with the same settings, it is returned as it is; an
             interrupted run is resumed at its last whole segment.
@@ -103,8 +105,16 @@ def extract(
     started = time.perf_counter()
     path = Path(path)
     table = _items(items)
+    seed, option_order = _plain_integer(seed), _plain_integer(option_order)
     if logits not in LOGITS:
         raise ValueError(f"extract: {unknown_name('logits', logits, LOGITS)}")
+    if hasattr(checkpoint, "original_model"):
+        checkpoint = load_checkpoint(checkpoint)
+    if not isinstance(checkpoint, Checkpoint):
+        raise ValueError(
+            "The checkpoint parameter of extract must come from load_checkpoint, or be a TransformerBridge. "
+            f"Got {checkpoint!r:.80} instead."
+        )
     reader = SiteReader(checkpoint, sites, _layers(checkpoint, layers))
     prompts = render_prompts(
         table,
@@ -116,6 +126,7 @@ def extract(
     )
     plan = plan_scoring(checkpoint.tokenizer, prompts)
     names = [str(table["id"].iloc[row.item]) for row in prompts.rows]
+    _require_vocabulary(checkpoint, plan, names)
     _require_context(checkpoint, plan, names)
     forwarder = Forwarder(checkpoint, plan.token_ids, reader, share_prefix=share_prefix)
     bound = _batch_tokens(batch_tokens, checkpoint.device.type)
@@ -127,6 +138,9 @@ def extract(
         "revision": checkpoint.revision,
         "source": checkpoint.source,
         "weights": checkpoint.fingerprint,
+        "config": checkpoint.config_hash,
+        "attention": getattr(checkpoint.model.config, "_attn_implementation", None),
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "dtype": checkpoint.dtype_name,
         "device": checkpoint.device.type,
         "tokenizer": checkpoint.tokenizer_hash,
@@ -151,7 +165,7 @@ def extract(
     finished = _existing(path, identity, overwrite=overwrite)
     if finished is not None:
         return finished
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     groups = group_segments(
         batches, sum(array.row_bytes for array in arrays), max_rows=SEGMENT_ROWS, max_bytes=SEGMENT_BYTES
     )
@@ -210,19 +224,53 @@ def _layers(checkpoint: Checkpoint, layers: str | Sequence[int]) -> list[int]:
         if layers != "all":
             raise ValueError(f'The layers parameter of extract must be "all" or block numbers. Got {layers!r} instead.')
         return list(range(checkpoint.n_layers))
-    if not layers:
+    numbers = [_plain_integer(layer) for layer in layers] if isinstance(layers, Iterable) else None
+    if numbers is None or not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f'The layers parameter of extract must be "all" or block numbers. Got {layers!r} instead.')
+    if not numbers:
         raise ValueError("The layers parameter of extract must name at least one block. Got none instead.")
-    return sorted(set(layers))
+    return sorted(set(numbers))
+
+
+def _plain_integer(value: Any) -> Any:
+    """A whole number of numpy as an int, which JSON knows; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _batch_tokens(batch_tokens: str | int, device: str) -> int:
     if batch_tokens == "auto":
         return BATCH_TOKENS.get(device, BATCH_TOKENS["cuda"])
-    if isinstance(batch_tokens, (str, bool)) or batch_tokens < 1:
+    batch_tokens = _plain_integer(batch_tokens)
+    if not isinstance(batch_tokens, int) or isinstance(batch_tokens, bool) or batch_tokens < 1:
         raise ValueError(
             f'The batch_tokens parameter of extract must be "auto" or at least 1. Got {batch_tokens!r} instead.'
         )
     return batch_tokens
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        partial_folder(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        error.add_note(f"while making room for {path}: give a path in a folder that can be written")
+        raise
+
+
+def _require_vocabulary(checkpoint: Checkpoint, plan: ScoringPlan, names: Sequence[str]) -> None:
+    """Refuse tokens beyond the embedding or the unembedding: on a GPU they would take the whole process down."""
+    size = min(int(checkpoint.model.get_input_embeddings().weight.shape[0]), checkpoint.vocab_size)
+    for row, ids in enumerate(plan.token_ids):
+        answers: Iterable[Sequence[int]]
+        if plan.continuations is None:
+            answers = [plan.single[row], *plan.variants[len(plan.orders[row])]]
+        else:
+            answers = plan.continuations[row]
+        largest = max(chain(ids, *answers))
+        if largest >= size:
+            raise ValueError(
+                f"item {names[row]}: its tokens go up to {largest}, and {checkpoint.name} knows {size}. The tokenizer "
+                "is not this model's: load both from one checkpoint, or resize the model's embeddings."
+            )
 
 
 def _require_context(checkpoint: Checkpoint, plan: ScoringPlan, names: Sequence[str]) -> None:

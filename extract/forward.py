@@ -14,6 +14,7 @@ place, so those models take the plain path: whole prompts, no cache.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,10 @@ class Forwarder:
         else:
             self.prefix_tokens = shared
         pad = checkpoint.tokenizer.pad_token_id
-        self._pad = int(pad) if pad is not None else 0
+        # Padding is never attended to, so any token will do; but one that was added to the tokenizer alone has no row
+        # in the embedding.
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        self._pad = int(pad) if pad is not None and 0 <= pad < rows else 0
 
     @property
     def lengths(self) -> list[int]:
@@ -134,7 +138,19 @@ class Forwarder:
                 use_cache=cache is not None,
                 return_dict=True,
             )
-        logits = output.logits[:, 0].float()
+        if output.logits.shape[1] != 1:
+            raise ValueError(
+                f"{type(self.model).__name__} does not compute its logits through get_output_embeddings(), so they "
+                "cannot be read at one position; this architecture cannot be captured"
+            )
+        logits = output.logits[:, 0].float().to(self.device)
+        for site, parts in kept.items():
+            if parts[0].dtype != self.checkpoint.dtype:
+                raise ValueError(
+                    f"{self.checkpoint.name} computes in {self.checkpoint.dtype_name} and carries its residual stream "
+                    f"({site}) in {str(parts[0].dtype).removeprefix('torch.')}, which would not fit the run file. Load "
+                    'it with dtype="float32".'
+                )
         residual = {site: torch.stack([part.to(self.device) for part in kept[site]], dim=1) for site in kept}
         if continuations is None:
             return BatchResult(logits, residual)
@@ -147,11 +163,12 @@ class Forwarder:
         if self.prefix_tokens == 0:
             return DynamicCache(config=self.model.config) if needed and self.can_continue else None
         if self._prefix is None:
-            self._prefix = DynamicCache(config=self.model.config)
+            prefix = DynamicCache(config=self.model.config)
             ids = torch.as_tensor([self.token_ids[0][: self.prefix_tokens]], device=self.device)
             zero = torch.zeros(1, dtype=torch.int64, device=self.device)
             with head_at(self.model, zero):
-                self.model(input_ids=ids, past_key_values=self._prefix, use_cache=True, return_dict=True)
+                self.model(input_ids=ids, past_key_values=prefix, use_cache=True, return_dict=True)
+            self._prefix = prefix  # only now: a forward that ran out of memory leaves half a cache
         return select_rows(self._prefix, [0] * rows)
 
     def _continue(
@@ -206,6 +223,9 @@ def cache_obstacle(model: Any) -> str | None:
     kind = type(model).__name__
     if getattr(model, "_is_stateful", False):
         return f"{kind} keeps a recurrent state"
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's forward names nothing
+    if "past_key_values" not in inspect.signature(inner.forward).parameters:
+        return f"{kind} takes no cache"
     layers = DynamicCache(config=model.config).layers
     odd = sorted({type(layer).__name__ for layer in layers if type(layer) not in REPEATABLE_LAYERS})
     return f"{kind} has cache layers {', '.join(odd)}" if odd else None

@@ -40,7 +40,7 @@ class Session:
     ) -> None:
         self.checkpoint, self.plan, self.forwarder = checkpoint, plan, forwarder
         self.logits, self.names, self.wants_test = logits, names, wants_test
-        self.outcome: dict[str, Any] | str = "not asked for"
+        self.outcome: dict[str, Any] | str = "not run: nothing was left to forward" if wants_test else "not asked for"
         self.self_test_seconds = self.write_seconds = 0.0
         self._seconds = 0.0
         self._events: list[tuple[Any, Any]] = []

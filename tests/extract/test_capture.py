@@ -1,5 +1,6 @@
 """Capture against the model itself, row by row as if run alone, for every architecture family."""
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -423,8 +424,6 @@ def test_a_prompt_longer_than_the_context_names_its_item(
 def test_labels_of_several_tokens_are_refused_by_name(
     tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
 ) -> None:
-    import copy
-
     from tokenizers import Tokenizer
 
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -483,14 +482,151 @@ def test_a_bridge_of_the_users_own_is_accepted(
             np.testing.assert_allclose(through.residual(layer, site), plain.residual(layer, site), **TOLERANCE)
 
 
+def test_settings_of_numpy_and_lists_are_taken_as_plain_numbers(
+    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path
+) -> None:
+    checkpoint, path = tiny("llama"), tmp_path / "run.h5"
+    numbers: dict[str, Any] = {
+        "layers": np.arange(2),
+        "option_order": np.int64(3),
+        "seed": np.int32(1),
+        "batch_tokens": np.int64(400),
+    }
+    run = run_of(checkpoint, items, path, **numbers)
+    assert (run.layers, run.info["option_order"], run.info["seed"]) == ([0, 1], 3, 1)
+    assert run_of(checkpoint, items, path, layers=[1, 0], option_order=3, seed=1).info == run.info
+    for settings, message in (
+        ({"layers": 2}, 'must be "all" or block numbers. Got 2'),
+        ({"layers": [1.5]}, r'must be "all" or block numbers. Got \[1.5\]'),
+        ({"batch_tokens": 10.5}, 'must be "auto" or at least 1. Got 10.5'),
+        ({"sites": "resid_post"}, "must be a list of different names of resid_pre"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_of(checkpoint, items, tmp_path / "other.h5", **settings)
+    with pytest.raises(ValueError, match=r"parameter of extract must come from load_checkpoint.* Got 'gpt2'"):
+        run_of("gpt2", items, tmp_path / "other.h5")  # type: ignore[arg-type]
+
+
+def test_weights_or_configuration_edited_in_place_make_another_run(
+    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    checkpoint = load_checkpoint(copy.deepcopy(tiny("llama").model), tokenizer, name="edited")
+    path = tmp_path / "run.h5"
+    run_of(checkpoint, items, path)
+    with torch.no_grad():
+        checkpoint.model.lm_head.weight[7] *= 2
+    with pytest.raises(ValueError, match="made with weights = "):
+        run_of(checkpoint, items, path)
+    with torch.no_grad():
+        checkpoint.model.lm_head.weight[7] /= 2
+    run_of(checkpoint, items, path)
+    checkpoint.model.config.rms_norm_eps = 0.5
+    with pytest.raises(ValueError, match="made with config = "):
+        run_of(checkpoint, items, path)
+
+
+def test_a_tokenizer_of_another_model_is_refused_by_item(
+    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    config = copy.deepcopy(tiny("llama").model.config)
+    config.vocab_size = 200
+    other = load_checkpoint(type(tiny("llama").model)(config), tokenizer, name="small")
+    for prompt in ("two_shot", "open_two_shot"):
+        with pytest.raises(ValueError, match=r"item q0: its tokens go up to \d+, and small knows 200\. The"):
+            run_of(other, items, tmp_path / "run.h5", prompt=prompt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["none", "beyond the embedding"])
+def test_the_padding_token_changes_no_number(
+    change: str, tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    changed = copy.deepcopy(tokenizer)
+    if change == "none":
+        changed.pad_token = None
+    else:
+        changed.add_special_tokens({"pad_token": "<another>"})
+        assert changed.pad_token_id == 384
+    expected = run_of(tiny("llama"), items, tmp_path / "expected.h5")
+    run = run_of(load_checkpoint(tiny("llama").model, changed, name="padless"), items, tmp_path / "run.h5")
+    np.testing.assert_array_equal(run.logits()[:], expected.logits()[:])
+    np.testing.assert_array_equal(run.residual(2), expected.residual(2))
+
+
+def test_running_out_of_memory_in_the_prefix_leaves_no_half_cache(
+    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path
+) -> None:
+    expected = run_of(tiny("llama"), items, tmp_path / "expected.h5")
+    checkpoint = load_checkpoint(copy.deepcopy(tiny("llama").model), tiny("llama").tokenizer, name="tight")
+    calls = []
+
+    def fail_once(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("in the third block of the prefix")
+
+    find_blocks(checkpoint.model, DEPTH)[2].register_forward_pre_hook(fail_once)
+    run = run_of(checkpoint, items, tmp_path / "run.h5")
+    assert run.info["memory_splits"] == 1
+    np.testing.assert_allclose(run.logits()[:], expected.logits()[:], **TOLERANCE)
+    np.testing.assert_allclose(run.residual(3), expected.residual(3), **TOLERANCE)
+
+
+def test_architectures_that_cannot_be_captured_are_refused_by_name(
+    items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    import transformers as t
+
+    shape = {"vocab_size": 384, "hidden_size": 16, "num_hidden_layers": 2}
+    mamba = t.AutoModelForCausalLM.from_config(t.MambaConfig(**shape, state_size=4)).to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"ssm computes in bfloat16 and carries its residual stream .* in float32"):
+        run_of(load_checkpoint(mamba, tokenizer, name="ssm"), items, tmp_path / "ssm.h5")
+    streams = t.Gemma3nTextConfig(
+        **shape,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        vocab_size_per_layer_input=384,
+        hidden_size_per_layer_input=8,
+        laurel_rank=4,
+        num_kv_shared_layers=0,
+        layer_types=["sliding_attention", "full_attention"],
+        activation_sparsity_pattern=[0.0, 0.0],
+    )
+    several = load_checkpoint(t.AutoModelForCausalLM.from_config(streams), tokenizer, name="streams")
+    with pytest.raises(ValueError, match=r"Gemma3nForCausalLM: resid_post must be one residual stream .* Got \(4, "):
+        run_of(several, items, tmp_path / "streams.h5")
+
+
+def test_a_model_that_takes_no_cache_takes_the_plain_path_by_name(
+    items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    import transformers as t
+
+    config = t.OpenAIGPTConfig(vocab_size=384, n_embd=16, n_layer=2, n_head=2, n_positions=512)
+    checkpoint = load_checkpoint(t.AutoModelForCausalLM.from_config(config), tokenizer, name="first")
+    for prompt in ("two_shot", "open_two_shot"):
+        run = run_of(checkpoint, items, tmp_path / f"{prompt}.h5", prompt=prompt, self_test="alone")
+        assert run.info["path"] == "plain: OpenAIGPTLMHeadModel takes no cache"
+        logits, hidden = alone(checkpoint, run.token_ids(4))
+        np.testing.assert_allclose(run.logits()[4], logits, **TOLERANCE)
+        np.testing.assert_allclose(run.residual(0)[4], hidden[1], **TOLERANCE)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory") as failure:
+        run_of(tiny("llama"), items, tmp_path / "file" / "run.h5")
+    assert "give a path in a folder that can be written" in failure.value.__notes__[0]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device; the CPU twins above test the same code")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_run_equals_the_cpu_run(
     family: str, tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
 ) -> None:
-    import copy
-
     checkpoint = tiny(family)
     moved = Checkpoint(copy.deepcopy(checkpoint.model).cuda(), tokenizer, "gpu", "gpu")
     for prompt in ("two_shot", "open_two_shot"):
