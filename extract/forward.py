@@ -193,10 +193,12 @@ class Forwarder:
             for place, (_, _, tokens) in enumerate(part):
                 ids[place, : len(tokens) - 1] = torch.as_tensor(tokens[:-1])
             rows = [row for row, _, _ in part]
-            predicted = self._predict(cache, batch, rows, ids).double().log_softmax(-1)
+            predicted = self._predict(cache, batch, rows, ids)
             for place, (row, option, tokens) in enumerate(part):
                 targets = torch.as_tensor(tokens[1:], device=predicted.device)
-                tail = predicted[place, : len(targets)].gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+                # One option at a time: float64 over the whole vocabulary for a full batch would fill a GPU.
+                steps = predicted[place, : len(targets)].double().log_softmax(-1)
+                tail = steps.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
                 scores[row][option] = torch.cat([scores[row][option], tail])
         return scores
 
