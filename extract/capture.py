@@ -2,7 +2,7 @@
 
 1. Prompts are rendered and tokenised in full; the tokens of every answer are found; all of it is checked first.
 2. One batch plan is made from the token lengths (`batching`), whole batches are grouped into segments.
-3. Segments that an earlier session finished are taken over, if everything that decides the numbers is the same.
+3. Segments that an earlier call finished are taken over, if everything that decides the numbers is the same.
 4. The rest is forwarded (`forward`); after the first batch the self-test compares rows with the same prompts alone
    and with TransformerLens (`selftest`).
 5. Segments are written beside the forward passes (`segment_writer`) and assembled at the end (`segments`).
@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from .batching import group_segments, plan_batches
+from .capture_loop import LARGEST, CaptureLoop
 from .cells import cell_value
 from .checkpoints import Checkpoint, load_checkpoint
 from .datasets import load_items
@@ -37,7 +38,6 @@ from .progress import row_progress
 from .prompts import RenderedPrompts, render_prompts
 from .scoring import ScoringPlan, plan_scoring
 from .segments import PartialRun, partial_folder, progress_of, remove_partial
-from .session import LARGEST, Session
 from .sites import SiteReader
 from .statistics import logit_statistics
 from .store import Run, open_run
@@ -170,7 +170,7 @@ def extract(
         batches, sum(array.row_bytes for array in arrays), max_rows=SEGMENT_ROWS, max_bytes=SEGMENT_BYTES
     )
     rows = [sorted(row for number in group for row in batches[number].rows) for group in groups]
-    session = Session(checkpoint, plan, forwarder, logits, names, self_test)
+    loop = CaptureLoop(checkpoint, plan, forwarder, logits, names, self_test)
     partial = PartialRun(path, identity, arrays, rows)
     try:
         resumed = len(groups) - len(partial.missing)
@@ -178,7 +178,7 @@ def extract(
         with row_progress(len(plan.token_ids), enabled=progress, label=path.stem) as advance:
             advance(sum(len(rows[number]) for number in partial.files))
             todo = [(number, [batches[index] for index in groups[number]]) for number in partial.missing]
-            session.run(partial, todo, advance)
+            loop.run(partial, todo, advance)
         captured = time.perf_counter()
         info = identity | {
             "scorings": list(plan.scorings),
@@ -187,7 +187,7 @@ def extract(
             "d_model": checkpoint.d_model,
             "n_layers": checkpoint.n_layers,
             "path": forwarder.path,
-            "self_test": session.outcome,
+            "self_test": loop.outcome,
             "memory_splits": forwarder.splits,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "excluded": _excluded(table),
@@ -195,9 +195,9 @@ def extract(
             "timings": {
                 "prepare_s": round(prepared - started, 3),
                 "capture_s": round(captured - prepared, 3),
-                "forward_s": round(session.forward_seconds(), 3),
-                "self_test_s": round(session.self_test_seconds, 3),
-                "write_s": round(session.write_seconds, 3),
+                "forward_s": round(loop.forward_seconds(), 3),
+                "self_test_s": round(loop.self_test_seconds, 3),
+                "write_s": round(loop.write_seconds, 3),
             },
         }
         partial.assemble(lambda file: _write_static(file, table, prompts, plan, info))

@@ -1,4 +1,4 @@
-"""What a run is: the fields that must agree before rows of two sessions may stand in one file."""
+"""What a run is: the fields that must agree before rows of two calls may stand in one file."""
 
 from __future__ import annotations
 

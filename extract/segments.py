@@ -59,7 +59,7 @@ class PartialRun:
 
     Args:
         path: the run file that this will become.
-        identity: JSON-serialisable fields that must agree between sessions.
+        identity: JSON-serialisable fields that must agree between the calls that share it.
         arrays: the datasets with one row per prompt.
         segments: row numbers of each segment; together a permutation of all rows.
 

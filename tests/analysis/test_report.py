@@ -226,7 +226,9 @@ def test_little_is_enough(make_signals, tmp_path):
     ]
     signals = signals.assign(human_top=[[0]] * len(signals))
     write_report(find(signals, seed=0, n_bootstrap=10), tmp_path / "report.html", study={})
-    Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    Page(html)
+    assert "choice_margin" in html
 
 
 def test_the_script_is_valid_where_node_is_there(page, tmp_path):

@@ -46,11 +46,15 @@ def test_the_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_pat
 
 
 def test_a_folder_that_may_not_be_opened_is_passed_over(tmp_path, monkeypatch):
+    asked = []
+
     def refuse(*arguments: object) -> int:
+        asked.append(arguments[0])
         raise PermissionError(errno.EACCES, "no")
 
     monkeypatch.setattr(atomic.os, "open", refuse)
     sync_folder(tmp_path)
+    assert asked == [tmp_path]
 
 
 def test_too_little_space_is_refused_with_the_numbers_and_the_mend(tmp_path, monkeypatch):

@@ -7,12 +7,12 @@ import torch
 from scipy.special import log_softmax, logsumexp
 
 from doubtlens.extract.batching import Batch
+from doubtlens.extract.capture_loop import CaptureLoop
 from doubtlens.extract.forward import BatchResult
 from doubtlens.extract.items import validate_items
 from doubtlens.extract.prompts import render_prompts
 from doubtlens.extract.scoring import ScoringPlan, label_scores, plan_scoring, text_scores
 from doubtlens.extract.segment_writer import NonFiniteError
-from doubtlens.extract.session import Session
 
 VOCABULARY = 50
 
@@ -107,12 +107,12 @@ def test_text_scores_are_sums_and_means_over_tokens():
 
 @pytest.mark.parametrize("logits", ["full", "summary"])
 def test_options_without_a_likelihood_stop_the_run_by_their_item(logits):
-    session = Session(None, PLAN, None, logits, ["q0", "q1", "q2", "q3"], False)
+    loop = CaptureLoop(None, PLAN, None, logits, ["q0", "q1", "q2", "q3"], False)
     fine, broken = torch.zeros(2, dtype=torch.float64), torch.tensor([0.0, torch.nan], dtype=torch.float64)
     result = BatchResult(random_logits(2), {}, [[fine, fine], [fine, broken]])
     with pytest.raises(NonFiniteError, match="item q1: the likelihood of its options holds NaN or infinity"):
-        session._ready(Batch((3, 1), 5), result)
-    session._ready(Batch((3, 1), 5), BatchResult(random_logits(2), {}, [[fine, fine], [fine, fine]]))
+        loop._ready(Batch((3, 1), 5), result)
+    loop._ready(Batch((3, 1), 5), BatchResult(random_logits(2), {}, [[fine, fine], [fine, fine]]))
 
 
 def test_a_plan_holds_every_prompt_in_full_and_the_tokens_of_its_answers(tokenizer):

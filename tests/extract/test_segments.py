@@ -153,7 +153,9 @@ def test_another_identity_is_refused_by_the_name_of_the_field(path, change, mess
 
 def test_identities_are_compared_as_json_so_tuples_are_lists(path):
     begin(path, layers=(0, 1)).close()
-    begin(path, layers=[0, 1]).close()
+    again = begin(path, layers=[0, 1])
+    again.close()
+    assert again.missing == [0, 1, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"segments": 3}', b"[]", b"\xff"])

@@ -21,7 +21,7 @@ from .statistics import largest_logits, logit_statistics
 LARGEST = 1024
 
 
-class Session:
+class CaptureLoop:
     """Runs batches, times them, and hands over what is to be kept.
 
     Attributes:
