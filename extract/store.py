@@ -152,6 +152,11 @@ class Run:
         return list(self.info["sites"])
 
     @property
+    def positions(self) -> list[str]:
+        """Positions at which the residual stream was kept: ``last``, and what else was asked for."""
+        return list(self.info.get("positions", ["last"]))
+
+    @property
     def layers(self) -> list[int]:
         """Layers that were kept, counted from 0."""
         return list(self.info["layers"])
@@ -161,24 +166,32 @@ class Run:
         """Answer scorings that the prompt allows, the default first."""
         return tuple(self.info["scorings"])
 
-    def residual(self, layer: int, site: str = "resid_post", *, per_row: bool = False) -> np.ndarray:
-        """Residual stream at the last prompt token, float32 ``[N, d]`` (mean over an item's rotations).
+    def residual(
+        self, layer: int, site: str = "resid_post", position: str = "last", *, per_row: bool = False
+    ) -> np.ndarray:
+        """Activations at one position of the prompt, float32 ``[N, d]`` (mean over an item's rotations).
 
         Args:
             layer: as in TransformerLens's ``blocks.{layer}.hook_{site}``; ``resid_post`` of the last layer is the
                 residual BEFORE the final norm.
-            site: ``resid_pre``, ``resid_mid`` or ``resid_post``, if it was kept.
+            site: ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out`` or ``mlp_out``, if it was kept.
+            position: ``last`` (the last prompt token), ``question_last`` (the last token of the item's own question),
+                ``question_mean`` (mean over the question's tokens) or ``labels``, if it was kept. ``labels`` gives
+                ``[N, Kmax, d]``: the vector at each option's label, options in the order of the items table however
+                they were shown, NaN beyond an item's K.
             per_row: one row per prompt instead, rotations apart.
 
         Raises:
-            ValueError: the run does not hold that layer or site.
+            ValueError: the run does not hold that layer, site or position.
         """
         if site not in self.sites:
             raise ValueError(f"{self.path}: {unknown_name('site', site, self.sites)}")
+        if position not in self.positions:
+            raise ValueError(f"{self.path}: {unknown_name('position', position, self.positions)}")
         if layer not in self.layers:
             raise ValueError(f"{self.path}: {unknown_name('layer', layer, self.layers)}")
         with _reading(self.path) as file:
-            dataset = file[f"residual/{site}"]
+            dataset = file[f"residual/{site}" if position == "last" else f"residual_at/{position}/{site}"]
             values = read_float32(dataset, 0, dataset.shape[0], self.layers.index(layer))
         return values if per_row else self._per_item(values)
 

@@ -53,6 +53,7 @@ def probe_layers(
     *,
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
+    position: str = "last",
     probe: str | None = None,
     groups: str | Array | None = "subject",
     scoring: str | None = None,
@@ -73,7 +74,9 @@ def probe_layers(
             `response_time_ms` (see `human_targets`); `correct` (1 where the model's option is the right one);
             or numbers [N], one per item, of which 0 and 1 alone make a binary target.
         layers: layers of the run; default all.
-        site: `resid_pre`, `resid_mid` or `resid_post`, if the run has it.
+        site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out` or `mlp_out`, if the run has it.
+        position: `last`, `question_last`, `question_mean` or `labels` (the mean over an item's labels), if the run
+            has it; see `Run.residual`.
         probe: `ridge` (default; for a binary target the least-squares classifier), `mass_mean` or `logistic`
             (both binary only).
         groups: items column whose values are kept together in a fold, or one group per item [N]; None for
@@ -86,8 +89,8 @@ def probe_layers(
         rng: source of folds, permutations and resamples.
 
     Returns:
-        One row per layer: `model`, `dataset`, `prompt`, `site`, `layer`, `target`, `scoring`, `probe`, `n`,
-        `n_missing`, `n_groups` (missing without groups), `folds`, `score_name` (`r2` or `auroc`), `score`,
+        One row per layer: `model`, `dataset`, `prompt`, `site`, `position`, `layer`, `target`, `scoring`, `probe`,
+        `n`, `n_missing`, `n_groups` (missing without groups), `folds`, `score_name` (`r2` or `auroc`), `score`,
         `r2`, `pearson`, `spearman` (continuous targets, NaN otherwise), `auroc`, `auprc`, `brier`, `log_loss`
         (binary ones), `ci_low` and `ci_high` (95 % bootstrap interval of pearson or auroc, whole groups
         resampled), `null_mean` and `null_sd` of the score under permuted targets (`null_pearson_mean` and
@@ -98,8 +101,8 @@ def probe_layers(
         layer tells more about the target.
 
     Raises:
-        ValueError: an unknown target, layer, site, probe, scoring or groups column (with the nearest known
-            name); a target that is missing (the items are named), constant, or has too few rows.
+        ValueError: an unknown target, layer, site, position, probe, scoring or groups column (with the nearest
+            known name); a target that is missing (the items are named), constant, or has too few rows.
     """
     if missing not in ("raise", "drop"):
         raise ValueError(f"The missing parameter of probe_layers must be 'raise' or 'drop'. Got {missing!r} instead.")
@@ -121,8 +124,10 @@ def probe_layers(
         "n_bootstrap": n_bootstrap,
     }
     with progress_bar(f"probing {wanted.name}", progress) as report:
-        (result,) = sweep_run(run, [wanted], site=site, layers=layers, progress=report, rng=rng, **settings)
-    return layer_table(run, wanted, result, site)
+        (result,) = sweep_run(
+            run, [wanted], site=site, position=position, layers=layers, progress=report, rng=rng, **settings
+        )
+    return layer_table(run, wanted, result, site, position)
 
 
 def sweep_run(
@@ -132,11 +137,14 @@ def sweep_run(
     site: str,
     layers: Sequence[int] | None,
     groups: Array | None,
+    position: str = "last",
     **settings: Any,
 ) -> list[LayerSweep]:
     """Sweep targets that are known for the same items of a run; arguments as in `sweep.sweep_targets`."""
     if site not in run.sites:
         raise ValueError(unknown_name("site", "probe_layers", "a site of the run", site, run.sites))
+    if position not in run.positions:
+        raise ValueError(unknown_name("position", "probe_layers", "a position of the run", position, run.positions))
     for layer in run.layers if layers is None else layers:
         if layer not in run.layers:
             known = [str(known) for known in run.layers]
@@ -146,13 +154,24 @@ def sweep_run(
     if not present.any():
         raise TargetError(f"The target {targets[0].name!r} is missing for every item of the run.")
     return sweep_targets(
-        lambda layer: run.residual(layer, site)[present],
+        lambda layer: item_activations(run, layer, site, position)[present],
         [target.values[present] for target in targets],
         groups=None if groups is None else groups[present],
         layers=run.layers if layers is None else list(layers),
         names=names,
         **settings,
     )
+
+
+def item_activations(run: Run, layer: int, site: str = "resid_post", position: str = "last") -> Array:
+    """One vector per item, float32 [N, d]: `Run.residual`, for the position `labels` the mean over an item's labels."""
+    values = run.residual(layer, site, position)
+    if position != "labels":
+        return values
+    counts = run.items["n_options"].to_numpy()[:, None]
+    listed = np.arange(values.shape[1]) < counts
+    # Only what lies beyond an item's options may be missing: any other NaN stays to be seen.
+    return (np.where(listed[..., None], values, 0).sum(axis=1, dtype=np.float64) / counts).astype(np.float32)
 
 
 def run_target(run: Run, target: str | Array, scoring: str | None = None) -> RunTarget:
@@ -225,17 +244,18 @@ def correctness(answer: pd.Series, choice: Array) -> Array:
     return np.where(np.isnan(known), np.nan, (known == choice).astype(np.float64))
 
 
-def layer_table(run: Run, target: RunTarget, result: LayerSweep, site: str) -> pd.DataFrame:
+def layer_table(run: Run, target: RunTarget, result: LayerSweep, site: str, position: str = "last") -> pd.DataFrame:
     """Put the run's keys in front of a sweep's table."""
     keys: dict[str, Any] = {key: run.info[key] for key in ("model", "dataset", "prompt")}
     table = result.table.assign(
         **keys,
         site=site,
+        position=position,
         target=target.name,
         scoring=target.scoring,
         n_missing=int(np.isnan(target.values).sum()),
     )
-    first = [*keys, "site", "layer", "target", "scoring", "probe", "n", "n_missing"]
+    first = [*keys, "site", "position", "layer", "target", "scoring", "probe", "n", "n_missing"]
     return table[first + [column for column in table if column not in first]]
 
 

@@ -124,6 +124,7 @@ def signals(
     targets: Sequence[str] = ("human_entropy_normalized", "correct"),
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
+    position: str = "last",
     groups: str | np.ndarray | None = "subject",
     n_splits: int = 10,
     n_permutations: int = 200,
@@ -142,12 +143,12 @@ def signals(
         scorings: answer scorings of the run; default all.
         nuclei: nucleus conventions.
         targets: what to probe for: `correct` (per scoring) and names of `human_targets`; may be empty.
-        layers, site, groups, n_splits, n_permutations, permute, n_bootstrap: as in `probe_layers`.
+        layers, site, position, groups, n_splits, n_permutations, permute, n_bootstrap: as in `probe_layers`.
         progress: show a progress bar on stderr.
         rng: source of folds, permutations and resamples.
 
     Raises:
-        ValueError: an unknown scoring, nucleus, target, layer or site (with the nearest known name).
+        ValueError: an unknown scoring, nucleus, target, layer, site or position (with the nearest known name).
     """
     scorings = tuple(run.scorings) if scorings is None else tuple(scorings)
     for scoring in scorings:
@@ -173,8 +174,9 @@ def signals(
             # Two scorings often choose the same options: what is the same is swept once.
             distinct = {target.values.tobytes(): target for target in together}
             swept = sweep_run(
-                run, list(distinct.values()), site=site, layers=layers, groups=groups, n_splits=n_splits,
-                n_permutations=n_permutations, permute=permute, n_bootstrap=n_bootstrap, progress=report, rng=rng,
+                run, list(distinct.values()), site=site, position=position, layers=layers, groups=groups,
+                n_splits=n_splits, n_permutations=n_permutations, permute=permute, n_bootstrap=n_bootstrap,
+                progress=report, rng=rng,
             )  # fmt: skip
             found = dict(zip(distinct, swept, strict=True))
             results += [(target, found[target.values.tobytes()]) for target in together]
@@ -186,7 +188,7 @@ def signals(
         rows = slice(None) if target.scoring is None else table["scoring"] == target.scoring
         repeats = len(table.loc[rows]) // len(run.items)
         table.loc[rows, f"probe_{target.name}"] = np.tile(prediction, repeats)
-    tables = [layer_table(run, target, result, site) for target, result in results]
+    tables = [layer_table(run, target, result, site, position) for target, result in results]
     layer_rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     # Text columns get the dtype that they will have when read back.
     return Signals(table.infer_objects(), layer_rows.infer_objects(), skipped)

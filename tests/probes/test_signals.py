@@ -9,6 +9,7 @@ import pytest
 
 from doubtlens.extract.statistics import logit_statistics
 from doubtlens.probes import human_targets, load_signals, output_measures, probe_layers
+from doubtlens.probes.layers import item_activations
 from doubtlens.probes.signals import signals
 
 VOCABULARY = 128
@@ -20,6 +21,7 @@ class MadeRun:
 
     layers = [3, 5, 7, 9]  # noqa: RUF012
     sites = ["resid_mid", "resid_post"]  # noqa: RUF012
+    positions = ["last", "question_mean", "labels"]  # noqa: RUF012
     scorings = ("label_single", "text_mean")
 
     def __init__(self, n=60, seed=0):
@@ -49,9 +51,17 @@ class MadeRun:
         self._activations[2, :, :4] += 8 * known[:, None]
         self.statistics_computed = 0
 
-    def residual(self, layer, site="resid_post"):
+    def residual(self, layer, site="resid_post", position="last"):
+        """At `question_mean` the layers stand in reverse; the labels of an item have `last` for their mean."""
         offset = 100.0 if site == "resid_mid" else 0.0
-        return self._activations[self.layers.index(layer)] + np.float32(offset)
+        layers = self.layers[::-1] if position == "question_mean" else self.layers
+        values = self._activations[layers.index(layer)] + np.float32(offset)
+        if position != "labels":
+            return values
+        counts = self.items["n_options"].to_numpy()[:, None]
+        place = np.arange(4)
+        from_mean = np.where(place < counts, place - (counts - 1) / 2, np.nan)
+        return (values[:, None] + from_mean[..., None]).astype(np.float32)
 
     def choice_scores(self, scoring):
         start = 10 * self.scorings.index(scoring)
@@ -79,7 +89,7 @@ def made_signals(run, seed=0, **settings):
 def test_the_layer_that_knows_is_found():
     table = probed(MadeRun())
     columns = [
-        "model", "dataset", "prompt", "site", "layer", "target", "scoring", "probe", "n", "n_missing",
+        "model", "dataset", "prompt", "site", "position", "layer", "target", "scoring", "probe", "n", "n_missing",
         "n_groups", "folds", "score_name", "score", "r2", "pearson", "spearman", "auroc", "auprc", "brier",
         "log_loss", "ci_low", "ci_high", "null_mean", "null_sd", "null_pearson_mean", "null_pearson_sd",
         "p", "p_max", "best", "nested_score", "nested_p", "nested_pearson", "nested_ci_low",
@@ -131,6 +141,34 @@ def test_layers_site_and_groups_are_chosen():
     assert probed(run, groups="author", layers=[3])["n_groups"].tolist() == [3]
 
 
+def test_the_position_is_chosen_and_labels_are_averaged():
+    run = MadeRun()
+    table = probed(run, position="question_mean")
+    assert table["position"].eq("question_mean").all()
+    assert table.loc[table["best"], "layer"].tolist() == [5]
+    assert probed(run, layers=[7])["position"].tolist() == ["last"]
+    last, labels = probed(run, layers=[7]), probed(run, layers=[7], position="labels")
+    assert labels["position"].tolist() == ["labels"]
+    np.testing.assert_allclose(labels["score"], last["score"], rtol=1e-4)
+    table = made_signals(run, targets=["human_entropy_normalized"], position="labels").layers
+    assert table["position"].eq("labels").all()
+    np.testing.assert_allclose(item_activations(run, 7, position="labels"), run.residual(7), atol=1e-5)
+
+
+def test_a_nan_among_the_labels_of_an_item_is_not_averaged_away():
+    run = MadeRun()
+    whole = run.residual
+
+    def damaged(layer, site="resid_post", position="last"):
+        values = whole(layer, site, position)
+        values[4, 1, 0] = np.nan
+        return values
+
+    run.residual = damaged
+    with pytest.raises(ValueError, match=r"Features of layer 3 must be finite. Got NaN or inf in items q4"):
+        probed(run, position="labels")
+
+
 @pytest.mark.parametrize("subjects", ["absent", None, "history"])
 def test_without_subjects_folds_are_plain(subjects):
     run = MadeRun()
@@ -157,6 +195,7 @@ def test_missing_targets_are_named_or_dropped_and_counted():
     [
         ({"target": "human_entropi"}, "Got 'human_entropi' instead. Did you mean 'human_entropy'?"),
         ({"site": "resid_past"}, r"a site of the run \(resid_mid, resid_post\). Got 'resid_past'.*'resid_post'\?"),
+        ({"position": "lable"}, r"a position of the run \(last, question_mean, labels\). Got 'lable'.*'labels'\?"),
         ({"layers": [3, 8]}, r"layers of the run \(3, 5, 7, 9\). Got '8' instead"),
         ({"probe": "rigde"}, "Did you mean 'ridge'?"),
         ({"groups": "subjekt"}, r"a column of the items.*Got 'subjekt' instead. Did you mean 'subject'\?"),
