@@ -1,3 +1,4 @@
+from .fit_probe import fit_probe as fit_probe
 from .layers import probe_layers as probe_layers
 from .linear import LogisticProbe as LogisticProbe
 from .linear import MassMeanProbe as MassMeanProbe
@@ -5,6 +6,8 @@ from .linear import RidgeProbe as RidgeProbe
 from .measure_table import MEASURES as MEASURES
 from .measure_table import direction as direction
 from .measures import output_measures as output_measures
+from .saved_probe import SavedProbe as SavedProbe
+from .saved_probe import load_probe as load_probe
 from .signals import Signals as Signals
 from .signals import load_signals as load_signals
 from .sweep import LayerSweep as LayerSweep
