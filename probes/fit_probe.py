@@ -145,7 +145,7 @@ def _calibration(kind: str, scored: LayerSweep, y: Array) -> tuple[float, float]
     scores = scored.predictions[0] - scored.baseline + y.mean()
     centre, spread = scores.mean(), scores.std()
     if spread > 1e-12:
-        curve = LogisticRegression(C=1.0).fit(((scores - centre) / spread)[:, None], y)
+        curve = LogisticRegression(C=1.0, tol=1e-8).fit(((scores - centre) / spread)[:, None], y)
         slope = float(curve.coef_[0, 0] / spread)
         if slope > 0:
             return slope, float(curve.intercept_[0] - slope * centre)

@@ -245,14 +245,15 @@ def load_probe(path: str | Path) -> SavedProbe:
     try:
         given = {field.name: described[field.name] for field in fields(SavedProbe) if field.name not in tensors}
         given["checkpoint"] = {name: given["checkpoint"][name] for name in CHECKPOINT_FIELDS}
+        for name in ("score", "ci_low", "ci_high"):
+            given[name] = float("nan") if given[name] is None else float(given[name])
+        given["items"] = tuple(given["items"])
+        given["calibration"] = None if given["calibration"] is None else tuple(given["calibration"])
+        return SavedProbe(**tensors, **given)
     except KeyError as error:
         raise ValueError(f"{path} lacks the field {error.args[0]!r} in its metadata: it is damaged.") from error
-    for name in ("score", "ci_low", "ci_high"):
-        given[name] = float("nan") if given[name] is None else given[name]
-    given["items"] = tuple(given["items"])
-    given["calibration"] = None if given["calibration"] is None else tuple(given["calibration"])
-    try:
-        return SavedProbe(**tensors, **given)
+    except TypeError as error:
+        raise ValueError(f"{path} is damaged: a field of its metadata is of the wrong type ({error}).") from error
     except ValueError as error:
         error.add_note(f"while reading {path}")
         raise
