@@ -19,6 +19,8 @@ def mass_mean_fold(
     codes: Array | None,
     penalties: Sequence[float],
     calibrate: Array,
+    *,
+    device: str = "cpu",
 ) -> FoldFit:
     """Projection on the difference of the class means, scaled by least squares on the training rows.
 
@@ -59,6 +61,8 @@ def logistic_fold(
     codes: Array | None,
     penalties: Sequence[float],
     calibrate: Array,
+    *,
+    device: str = "cpu",
 ) -> FoldFit:
     """`LogisticProbe` fitted to each target in turn; predictions are probabilities."""
     m = targets.shape[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,4 +29,5 @@ class FoldFit:
     held_out: Array | None
 
 
-FoldFitter = Callable[[Array, Array, Array, Array | None, Sequence[float], Array], FoldFit]
+FoldFitter = Callable[..., FoldFit]
+"""Called with (train, test, targets, codes, penalties, calibrate, device=...); see `fold_fits.ridge_fold`."""

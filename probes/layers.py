@@ -63,6 +63,7 @@ def probe_layers(
     permute: str | None = None,
     n_bootstrap: int = 2000,
     missing: str = "raise",
+    device: str = "auto",
     progress: bool = True,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
@@ -85,6 +86,7 @@ def probe_layers(
             of the run.
         n_splits, penalties, n_permutations, permute, n_bootstrap: as in `sweep.sweep_targets`.
         missing: what to do with items whose target is missing: `raise` or `drop` (counted in `n_missing`).
+        device: where probes are fitted: `cpu`, `cuda`, ...; `auto` takes a GPU where there is one.
         progress: show a progress bar on stderr.
         rng: source of folds, permutations and resamples.
 
@@ -122,6 +124,7 @@ def probe_layers(
         "n_permutations": n_permutations,
         "permute": permute,
         "n_bootstrap": n_bootstrap,
+        "device": device,
     }
     with progress_bar(f"probing {wanted.name}", progress) as report:
         (result,) = sweep_run(

@@ -1,14 +1,16 @@
-"""Ridge regressions of many targets at many penalties from one eigendecomposition.
+"""Ridge regressions of many targets at many penalties from one eigendecomposition, on a CPU or a GPU.
 
 With centred features Z [n, d], Z = U S V^T, the fitted values of ridge regression with an unpenalised
 intercept are H y, where H = 11^T/n + U diag(s / (s + penalty)) U^T and s = S^2. Everything a sweep needs
 follows from U and s, for any number of targets (columns) at once:
 
-1. U and s come from the smaller of Z Z^T and Z^T Z.
+1. U and s come from the smaller of Z Z^T and Z^T Z, in float64.
 2. Residuals of a model that never saw the block I of rows: (I - H_II)^-1 [(I - H) y]_I. This is exact for a
    penalised least-squares fit with the intercept refitted (Cook and Weisberg 1982, "Residuals and Influence
    in Regression", section 3.6 for blocks; Allen 1974, PRESS, for single rows).
-3. Predictions for new rows z: mean(y) + z V diag(S / (s + penalty)) U^T y.
+3. I - H is never formed as a difference: I - H = (I - 11^T/n - U U^T) + U diag(penalty / (s + penalty)) U^T, whose
+   first part knows no penalty and is 0 where the rows are of full rank. Weak penalties then lose no digits.
+4. Predictions for new rows z: mean(y) + z V diag(S / (s + penalty)) U^T y.
 
 Centre and scale of the features are those of all n rows, also in step 2. They never see the target.
 """
@@ -17,9 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import linalg
+
+if TYPE_CHECKING:  # torch is imported where something is decomposed: reading saved signals must not wait for it
+    import torch
 
 Array = np.ndarray
 
@@ -47,7 +52,9 @@ class Standardization:
 
     def apply(self, features: Array) -> Array:
         """Standardise rows [k, d] with the training rows' centre and scale."""
-        return (features - self.mean) * self.inverse_scale
+        centred = features - self.mean
+        centred *= self.inverse_scale
+        return centred
 
     def fold_into(self, weights: Array, intercept: float) -> tuple[Array, float]:
         """Turn weights on standardised features into weights and intercept on raw features."""
@@ -55,9 +62,8 @@ class Standardization:
         return raw, float(intercept - self.mean @ raw)
 
 
-@dataclass(frozen=True, eq=False)
 class RidgePath:
-    """The eigendecomposition of one set of standardised training rows.
+    """The eigendecomposition of one set of standardised training rows; arrays in and out, torch between.
 
     Attributes:
         rows: standardised training rows Z [n, d], centred.
@@ -66,32 +72,57 @@ class RidgePath:
         right: V [d, r] if it was the cheaper side to decompose, otherwise None.
     """
 
-    rows: Array
-    left: Array
-    eigenvalues: Array
-    right: Array | None
+    def __init__(
+        self, rows: torch.Tensor, left: torch.Tensor, eigenvalues: torch.Tensor, right: torch.Tensor | None
+    ) -> None:
+        self._rows, self._left, self._values, self._right = rows, left, eigenvalues, right
 
     @classmethod
-    def of(cls, rows: Array) -> RidgePath:
-        """Decompose standardised, centred rows [n, d]."""
-        n, d = rows.shape
+    def of(cls, rows: Array, *, device: str | torch.device = "cpu") -> RidgePath:
+        """Decompose standardised, centred rows [n, d], in float64 on `device`."""
+        import torch
+
+        z = torch.as_tensor(rows, dtype=torch.float64, device=device)
+        n, d = z.shape
         dual = n <= d
-        values, vectors = linalg.eigh(rows @ rows.T if dual else rows.T @ rows, check_finite=False)
-        keep = values > max(n, d) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+        values, vectors = torch.linalg.eigh(_lower_gram(z if dual else z.T))
+        keep = values > max(n, d) * torch.finfo(torch.float64).eps * values[-1].clamp_min(0.0)
         values, vectors = values[keep], vectors[:, keep]
         if dual:
-            return cls(rows, vectors, values, None)
-        return cls(rows, (rows @ vectors) / np.sqrt(values), values, vectors)
+            return cls(z, vectors, values, None)
+        return cls(z, (z @ vectors) / values.sqrt(), values, vectors)
+
+    def single(self) -> RidgePath:
+        """The same decomposition rounded to float32, at about half the cost of every product."""
+        right = None if self._right is None else self._right.float()
+        return RidgePath(self._rows.float(), self._left.float(), self._values.float(), right)
+
+    @property
+    def rows(self) -> Array:
+        """Standardised training rows Z [n, d]."""
+        return self._rows.cpu().numpy()
+
+    @property
+    def left(self) -> Array:
+        """U [n, r]."""
+        return self._left.cpu().numpy()
+
+    @property
+    def eigenvalues(self) -> Array:
+        """s [r], ascending."""
+        return self._values.cpu().numpy()
+
+    @property
+    def right(self) -> Array | None:
+        """V [d, r], or None."""
+        return None if self._right is None else self._right.cpu().numpy()
 
     def coordinates(self, new: Array) -> Array:
         """Coordinates z V [k, r] of new standardised rows [k, d]."""
-        if self.right is not None:
-            return new @ self.right
-        return (new @ self.rows.T) @ self.left / np.sqrt(self.eigenvalues)
-
-    def _shrinkage(self, penalties: Array) -> Array:
-        """s / (s + penalty), [r, m] for one penalty per column."""
-        return self.eigenvalues[:, None] / (self.eigenvalues[:, None] + penalties)
+        z = self._tensor(new)
+        if self._right is not None:
+            return (z @ self._right).cpu().numpy()
+        return ((z @ self._rows.T) @ self._left / self._values.sqrt()).cpu().numpy()
 
     def predict(self, coordinates: Array, targets: Array, penalties: Array) -> Array:
         """Predictions [k, m] for new rows, column j fitted to targets[:, j] with penalties[j].
@@ -101,16 +132,23 @@ class RidgePath:
             targets: [n, m].
             penalties: [m], positive.
         """
-        mean = targets.mean(axis=0)
-        fitted = self._shrinkage(penalties) * (self.left.T @ (targets - mean))
-        return mean + coordinates @ (fitted / np.sqrt(self.eigenvalues)[:, None])
+        y = self._tensor(targets)
+        mean = y.mean(dim=0)
+        roots = self._values.sqrt()[:, None]
+        fitted = (self._left.T @ (y - mean)) * (roots / (self._values[:, None] + self._tensor(penalties)))
+        return (mean + self._tensor(coordinates) @ fitted).double().cpu().numpy()
 
-    def weights(self, target: Array, penalty: float) -> Array:
-        """Weights [d] on the standardised features for one target [n] and penalty."""
-        fitted = (self.left.T @ (target - target.mean())) / (self.eigenvalues + penalty)
-        if self.right is not None:
-            return self.right @ (np.sqrt(self.eigenvalues) * fitted)
-        return self.rows.T @ (self.left @ fitted)
+    def weights(self, targets: Array, penalties: float | Array) -> Array:
+        """Weights on the standardised features: [d] for a target [n], [d, m] for targets [n, m] and penalties [m]."""
+        y = self._tensor(targets)
+        columns = y[:, None] if y.ndim == 1 else y
+        strength = self._tensor(np.atleast_1d(penalties))
+        fitted = (self._left.T @ (columns - columns.mean(dim=0))) / (self._values[:, None] + strength)
+        if self._right is not None:
+            found = self._right @ (self._values.sqrt()[:, None] * fitted)
+        else:
+            found = self._rows.T @ (self._left @ fitted)
+        return (found[:, 0] if y.ndim == 1 else found).cpu().numpy()
 
     def held_out_residuals(self, targets: Array, penalties: Array, blocks: Sequence[Array] | None = None) -> Array:
         """Residuals [n, m] of each row under the model that was fitted without the row's block.
@@ -122,37 +160,96 @@ class RidgePath:
                 leaves out one row at a time.
         """
         unique, inverse = np.unique(penalties, return_inverse=True)
-        residuals = np.empty_like(targets, dtype=np.float64)
-        centred = targets - targets.mean(axis=0)
-        scores = self.left.T @ centred
+        residuals = np.empty(targets.shape)
         for index, penalty in enumerate(unique):
             columns = inverse == index
-            residuals[:, columns] = self._held_out(centred[:, columns], scores[:, columns], penalty, blocks)
+            held_out = _HeldOut(self, targets[:, columns], blocks)
+            residuals[:, columns] = held_out.residuals(float(penalty)).double().cpu().numpy()
         return residuals
 
     def held_out_errors(
         self, targets: Array, penalties: Sequence[float], blocks: Sequence[Array] | None = None
     ) -> Array:
         """Mean squared held-out residual [p, m] of every penalty and target; arguments as above."""
-        centred = targets - targets.mean(axis=0)
-        scores = self.left.T @ centred
-        return np.stack(
-            [np.mean(self._held_out(centred, scores, penalty, blocks) ** 2, axis=0) for penalty in penalties]
-        )
+        held_out = _HeldOut(self, targets, blocks)
+        errors = [held_out.residuals(penalty).square_().mean(dim=0) for penalty in penalties]
+        return np.stack([error.double().cpu().numpy() for error in errors])
 
-    def _held_out(self, centred: Array, scores: Array, penalty: float, blocks: Sequence[Array] | None) -> Array:
-        n = len(centred)
-        shrink = self.eigenvalues / (self.eigenvalues + penalty)
-        residuals = centred - self.left @ (shrink[:, None] * scores)
-        if blocks is None:
-            leverage = 1.0 / n + np.square(self.left) @ shrink
-            return residuals / (1.0 - leverage)[:, None]
-        for block in blocks:
-            left = self.left[block]
-            system = -(left * shrink) @ left.T - 1.0 / n
-            system[np.diag_indices_from(system)] += 1.0
-            residuals[block] = linalg.solve(system, residuals[block], assume_a="pos", check_finite=False)
+    def _tensor(self, values: Array) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(values, dtype=self._rows.dtype, device=self._rows.device)
+
+
+class _HeldOut:
+    """What the held-out residuals of some targets share over penalties."""
+
+    def __init__(self, path: RidgePath, targets: Array, blocks: Sequence[Array] | None) -> None:
+        left, y = path._left, path._tensor(targets)
+        n = len(y)
+        centred = y - y.mean(dim=0)
+        self.left, self.values = left, path._values
+        self.scores = left.T @ centred
+        # Centred rows of full rank explain a centred target wholly; what is left would be rounding.
+        self.full = left.shape[1] == n - 1
+        self.outside = None if self.full else centred - left @ self.scores
+        self.squares = None if blocks is not None else left.square()
+        self.blocks = None if blocks is None else _Blocks(left, blocks)
+
+    def residuals(self, penalty: float) -> torch.Tensor:
+        """Held-out residuals [n, m] at one penalty."""
+        shrunk = penalty / (self.values + penalty)
+        residuals = self.left @ (shrunk[:, None] * self.scores)
+        if self.outside is not None:
+            residuals += self.outside
+        if self.blocks is not None:
+            return self.blocks.solve(shrunk, residuals)
+        assert self.squares is not None
+        kept = self.squares @ shrunk
+        if not self.full:
+            kept += 1.0 - 1.0 / len(self.left) - self.squares.sum(dim=1)
+        return residuals.div_(kept[:, None])
+
+
+class _Blocks:
+    """Blocks of rows padded to one length, so that their small systems are solved as one batch."""
+
+    def __init__(self, left: torch.Tensor, blocks: Sequence[Array]) -> None:
+        import torch
+
+        longest = max(map(len, blocks))
+        # The padding points at a row of zeros behind the last one: its equations read 1 x = 0.
+        rows = np.full((len(blocks), longest), len(left))
+        for number, block in enumerate(blocks):
+            rows[number, : len(block)] = block
+        self.rows = torch.as_tensor(rows, device=left.device)
+        self.present = torch.nonzero(self.rows < len(left), as_tuple=True)
+        self.left = torch.cat([left, left.new_zeros(1, left.shape[1])])[self.rows]
+        identity = torch.eye(longest, dtype=left.dtype, device=left.device)
+        present = (self.rows < len(left)).to(left.dtype)
+        mean = present[:, :, None] * present[:, None, :] / len(left)
+        self.outside = identity - mean - self.left @ self.left.mT
+
+    def solve(self, shrunk: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+        """(I - H_II)^-1 r_I for every block, [n, m]."""
+        import torch
+
+        systems = self.outside + (self.left * shrunk) @ self.left.mT
+        padded = torch.cat([residuals, residuals.new_zeros(1, residuals.shape[1])])[self.rows]
+        solved = torch.cholesky_solve(padded, torch.linalg.cholesky(systems))
+        residuals[self.rows[self.present]] = solved[self.present]
         return residuals
+
+
+def _lower_gram(rows: torch.Tensor) -> torch.Tensor:
+    """The lower triangle (and some more) of rows @ rows.T, which is all that `eigh` reads."""
+    n = len(rows)
+    product = rows.new_zeros(n, n)
+    step = max(256, -(-n // 8))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        product[start:stop, :stop] = rows[start:stop] @ rows[:stop].T
+    return product
 
 
 def smallest_error(errors: Array) -> Array:

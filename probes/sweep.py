@@ -17,7 +17,8 @@ Max-statistic: Westfall and Young 1993, "Resampling-Based Multiple Testing". Nes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +27,12 @@ import pandas as pd
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 
-from .fold_fits import KINDS, FoldFit, ProbeKind
+from .fold_fit import FoldFit
+from .fold_fits import KINDS, MANY_ROWS, ProbeKind
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, outer_folds, permutation_drawer
 from .linear import check_penalties
 from .ridge_path import Standardization
 from .sweep_record import TargetRecord
-
-# From here on the products and factorisations of a fold are worth more than one thread.
-MANY_ROWS = 1500
 
 Array = np.ndarray
 Features = Callable[[Any], Array] | Mapping[Any, Array] | Array
@@ -57,6 +56,9 @@ class LayerSweep:
         nested_probabilities: [n] for a 0/1 target, otherwise None.
         penalties: [L, F], chosen penalty; NaN for a probe without one.
         nested_layers: [F], the layer chosen in each outer fold.
+        inner_predictions: [F, n], for each outer fold the predictions of its training rows at the nested layer, by
+            inner models that saw neither the row (its group) nor the fold's test rows; NaN in the test rows. What is
+            to be stacked on the probe is fitted to these. None for the logistic probe.
         null: [B, L] scores under permuted targets; `nested_null`: [B].
         folds: the outer folds; `folds.note` says why there are fewer than asked for.
     """
@@ -70,6 +72,7 @@ class LayerSweep:
     nested_probabilities: Array | None
     penalties: Array
     nested_layers: Array
+    inner_predictions: Array | None
     null: Array
     nested_null: Array
     folds: Folds
@@ -106,10 +109,12 @@ def sweep_targets(
     kind: str = "ridge",
     penalties: float | Sequence[float] | None = None,
     n_splits: int = 10,
+    folds: Folds | None = None,
     n_permutations: int | None = None,
     permute: str | None = None,
     n_bootstrap: int = 2000,
     names: Sequence[object] | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     rng: np.random.Generator,
 ) -> list[LayerSweep]:
@@ -123,12 +128,14 @@ def sweep_targets(
         kind: "ridge" (for a 0/1 target: least-squares classifier), "mass_mean" or "logistic" (0/1 only).
         penalties: what to choose from: alpha of ridge, C of logistic; default 1 to 10^7, and 10^-5 to 1.
         n_splits: outer folds; fewer groups than this give as many folds as groups.
+        folds: outer folds of `folds.outer_folds` to use for every target, in place of groups and n_splits.
         n_permutations: size of the null. Default 200, and 0 for "logistic", whose null is a full refit of
             everything per permutation; without a null its columns are NaN.
         permute: "within" groups (default with groups), "groups" or "free" (default without groups); see
             `folds.permutation_drawer`.
         n_bootstrap: resamples of rows, or of whole groups, behind ci_low and ci_high.
         names: what to call the rows in messages (item ids).
+        device: where torch fits: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
         progress: called with (layers done, layers in all).
         rng: source of folds, permutations and resamples, in this order.
 
@@ -164,17 +171,20 @@ def sweep_targets(
     seed = int(rng.integers(2**63))
     records, schemes = [], []
     for target in checked:
-        folds = outer_folds(target, groups, n_splits=n_splits, rng=np.random.default_rng(seed))
-        scheme, draw = permutation_drawer(target, folds, permute)
+        own = folds
+        if own is None:
+            own = outer_folds(target, groups, n_splits=n_splits, rng=np.random.default_rng(seed))
+        else:
+            _check_folds(own, target, groups)
+        scheme, draw = permutation_drawer(target, own, permute)
         columns = np.column_stack([target, *(target[draw(rng)] for _ in range(n_null))])
-        records.append(TargetRecord(columns, folds, len(layer_names)))
+        records.append(TargetRecord(columns, own, len(layer_names)))
         schemes.append(scheme)
 
     passes = _shared_folds(records)
-    # Matrices this small are fifty times slower on several threads that have to wait for each other.
-    with threadpool_limits(1 if len(checked[0]) < MANY_ROWS else None, user_api="blas"):
+    with _threads(len(checked[0])):
         for number, together in enumerate(passes):
-            _run(read, layer_names, probe, grid, together, progress, number, len(passes))
+            _run(read, layer_names, probe, grid, together, progress, number, len(passes), _device(device))
     results = []
     for record, scheme in zip(records, schemes, strict=True):
         table = record.table(layer_names, kind, scheme, n_bootstrap, rng)
@@ -189,6 +199,7 @@ def sweep_targets(
                 nested_probabilities=record.nested_probabilities,
                 penalties=record.penalties,
                 nested_layers=np.asarray(layer_names)[record.nested_index],
+                inner_predictions=record.inner_predictions,
                 null=record.scores[:, 1:].T,
                 nested_null=record.nested_scores()[1:],
                 folds=record.folds,
@@ -206,6 +217,7 @@ def _run(
     progress: Callable[[int, int], None] | None,
     number: int,
     n_passes: int,
+    device: str,
 ) -> None:
     """Pass once over all layers for targets that share their folds."""
     folds = records[0].folds
@@ -218,7 +230,7 @@ def _run(
         flat = True
         for fold, (train, test) in enumerate(splits):
             codes = None if folds.group_codes is None else folds.group_codes[train]
-            fit = probe.fit(rows[train], rows[test], columns[train], codes, grid, starts)
+            fit = probe.fit(rows[train], rows[test], columns[train], codes, grid, starts, device=device)
             for place, (record, start, width) in enumerate(zip(records, starts, widths, strict=True)):
                 part = slice(start, start + width)
                 own = FoldFit(fit.inner_error[part], fit.penalty[part], fit.test[:, part], None)
@@ -228,6 +240,52 @@ def _run(
             record.close_layer(index, flat)
         if progress is not None:
             progress(number * len(layers) + index + 1, n_passes * len(layers))
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Fit small problems on one thread: on several that wait for each other they are up to fifty times slower."""
+    if n >= MANY_ROWS:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(device: str) -> str:
+    """Resolve "auto", and refuse a GPU that is not there before anything is fitted."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'The device parameter of sweep must be "auto", "cpu" or a GPU that torch can use, such as "cuda". '
+            f"Got {device!r} instead: {error}"
+        ) from error
+    return device
+
+
+def _check_folds(folds: Folds, target: Array, groups: Array | None) -> None:
+    if groups is not None:
+        raise ValueError("The groups parameter of sweep must be None where folds are given: they know their groups.")
+    rows = np.sort(np.concatenate(folds.test))
+    if not np.array_equal(rows, np.arange(len(target))):
+        raise ValueError(
+            f"The folds parameter of sweep must hold each of the {len(target)} rows once. "
+            f"Got folds of {len(rows)} rows instead."
+        )
+    if is_binary(target) and any(np.ptp(target[folds.train(fold)]) == 0 for fold in range(len(folds.test))):
+        raise TargetError("A binary y needs both classes outside every test fold of the folds parameter.")
 
 
 def _shared_folds(records: list[TargetRecord]) -> list[list[TargetRecord]]:

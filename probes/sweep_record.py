@@ -51,6 +51,7 @@ class TargetRecord:
         self.nested = np.empty((n, m))
         self.nested_probabilities = np.empty(n) if self.binary else None
         self.nested_index = np.zeros(len(folds.test), dtype=np.int64)
+        self.inner_predictions: Array | None = np.full((len(folds.test), n), np.nan)
         self._layer = np.empty((n, m))
 
     def add_fold(self, layer: int, fold: int, fit: FoldFit, held_out: Array | None) -> None:
@@ -77,6 +78,10 @@ class TargetRecord:
         self.nested[np.ix_(rows, better)] = fit.test[:, better]
         if better[0]:
             self.nested_index[fold] = layer
+            if held_out is None:
+                self.inner_predictions = None
+            elif self.inner_predictions is not None:
+                self.inner_predictions[fold, self.folds.train(fold)] = held_out
             if self.probabilities is not None and self.nested_probabilities is not None:
                 self.nested_probabilities[rows] = self.probabilities[layer, rows]
 

@@ -470,3 +470,96 @@ def test_inner_groups_are_the_training_rows_own():
     blocks = {tuple(block) for block in inner_blocks(codes)}
     assert blocks == {(0, 1), (2, 3, 4), (5,)}
     assert blocks == {tuple(test) for _, test in GroupKFold(3).split(codes, groups=codes)}
+
+
+# --- what is stacked on a probe ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_inner_predictions_come_from_models_that_saw_neither_the_row_nor_the_fold(grouped):
+    features, y, _, groups = noise(4, n=40, n_layers=3)
+    result = run(features, y, groups=groups if grouped else None, penalties=PENALTIES, n_splits=4)
+    for fold, test in enumerate(result.folds.test):
+        train = result.folds.train(fold)
+        assert np.isnan(result.inner_predictions[fold, test]).all()
+        layer = result.nested_layers[fold]
+        rows = StandardScaler().fit_transform(features[layer, train])
+        blocks = inner_blocks(groups[train] if grouped else None) or [[row] for row in range(len(train))]
+        for block in blocks:
+            rest = np.setdiff1d(np.arange(len(train)), block)
+            model = Ridge(result.penalties[layer, fold]).fit(rows[rest], y[train][rest])
+            found = result.inner_predictions[fold, train[block]]
+            assert np.allclose(found, model.predict(rows[block]), atol=1e-8)
+
+
+def test_a_logistic_sweep_has_no_inner_predictions():
+    features, _, labels, _ = noise(n=40, n_layers=1)
+    assert run(features, labels, kind="logistic", penalties=[0.1, 1.0]).inner_predictions is None
+
+
+# --- folds that are given, devices ------------------------------------------------------------------------
+
+
+def test_given_folds_serve_every_target():
+    features, y, labels, groups = noise(n=48)
+    folds = outer_folds(y, groups, n_splits=4, rng=np.random.default_rng(7))
+    both = sweep_targets(features, [y, labels], folds=folds, n_permutations=3, rng=np.random.default_rng(0))
+    assert all(result.folds is folds for result in both)
+    alone = sweep(features, y, folds=folds, n_permutations=0, rng=np.random.default_rng(1))
+    assert np.allclose(alone.predictions, both[0].predictions, rtol=0, atol=1e-12)
+    assert both[0].table["permutation"].iloc[0] == "within"
+
+
+def test_given_folds_must_fit_the_rows():
+    features, y, _, groups = noise(n=48)
+    folds = outer_folds(y, n_splits=4, rng=np.random.default_rng(7))
+    with pytest.raises(ValueError, match="groups parameter of sweep must be None where folds are given"):
+        run(features, y, folds=folds, groups=groups)
+    with pytest.raises(ValueError, match=r"must hold each of the 47 rows once\. Got folds of 48 rows"):
+        run(features[:, :47], y[:47], folds=folds)
+    lone = np.zeros(48)
+    lone[folds.test[2]] = 1.0
+    with pytest.raises(TargetError, match="both classes outside every test fold of the folds parameter"):
+        run(features, lone, folds=folds)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_fitted():
+    features, y, _, _ = noise(n=40)
+    with pytest.raises(
+        ValueError, match=r'device parameter of sweep must be "auto", "cpu" or a GPU .* Got \'cuda:99\''
+    ):
+        run(features, y, device="cuda:99")
+    assert np.array_equal(run(features, y, device="auto").predictions, run(features, y, device="cpu").predictions)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_numbers_of_the_cpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    features, y, _, groups = noise(n=60)
+    there, here = (run(features, y, groups=groups, n_permutations=9, device=device) for device in ("cuda", "cpu"))
+    assert np.allclose(there.predictions, here.predictions, atol=1e-8)
+    assert np.allclose(there.null, here.null, atol=1e-8)
+
+
+def test_threads_are_as_they_were_after_a_sweep():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        features, y, _, _ = noise(n=40)
+        run(features, y)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_many_rows_take_the_narrow_path_for_permutations_only(monkeypatch):
+    features, y, _, groups = noise(n=60)
+    wide = run(features, y, groups=groups, n_permutations=9)
+    monkeypatch.setattr(fold_fits, "MANY_ROWS", 1)
+    narrow = run(features, y, groups=groups, n_permutations=9)
+    assert np.allclose(narrow.predictions, wide.predictions, rtol=0, atol=1e-12)
+    assert np.abs(narrow.null - wide.null).max() > 1e-9
+    assert np.allclose(narrow.null, wide.null, rtol=1e-3, atol=1e-4)
