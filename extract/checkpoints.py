@@ -150,6 +150,25 @@ class Checkpoint:
             self._bridge = build_bridge(self)
         return self._bridge
 
+    def untrained(self, seed: int = 0) -> Checkpoint:
+        """The same architecture, tokenizer, dtype and device with weights that were never trained.
+
+        The weights are the configuration's own random initialisation, drawn on the CPU: the same for the same seed,
+        whatever was drawn before; the global generators of torch stay as they are. It is another checkpoint, with an
+        id, a fingerprint and the name ``<name>-untrained`` of its own. Raises ValueError for a seed that is no whole
+        number of at least 0, and for a model that is spread over several devices.
+        """
+        from .untrained import untrained_model
+
+        model = _settle(untrained_model(self, seed))
+        return Checkpoint(
+            model,
+            self.tokenizer,
+            f"{self.id} (untrained, seed {seed})",
+            f"{self.name}-untrained",
+            source=f"random initialisation of the configuration, seed {seed}",
+        )
+
 
 def packaged_file() -> Path | None:
     """The GGUF file of the packaged model, found without importing its package; None where it is not installed."""
