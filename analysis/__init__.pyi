@@ -2,6 +2,7 @@ from .agreement import agreement as agreement
 from .agreement_items import agreement_by_item as agreement_by_item
 from .alignment import alignment as alignment
 from .alignment import alignment_controls as alignment_controls
+from .behaviour import behaviour_vs_representation as behaviour_vs_representation
 from .calibration import calibration as calibration
 from .calibration import calibration_by_subject as calibration_by_subject
 from .calibration_error import ece as ece
@@ -35,6 +36,7 @@ from .human_calibration import dist_ce as dist_ce
 from .human_calibration import ent_ce as ent_ce
 from .human_calibration import human_calibration as human_calibration
 from .human_calibration import rank_cs as rank_cs
+from .incremental import incremental_r2 as incremental_r2
 from .jensen_shannon import jensen_shannon_distance as jensen_shannon_distance
 from .jensen_shannon import jsd_shift_test as jsd_shift_test
 from .jsd_shift import jsd_shift as jsd_shift

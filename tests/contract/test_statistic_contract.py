@@ -19,11 +19,13 @@ import pytest
 from doubtlens.analysis.agreement import agreement
 from doubtlens.analysis.agreement_items import agreement_by_item
 from doubtlens.analysis.alignment import alignment, alignment_controls
+from doubtlens.analysis.behaviour import behaviour_vs_representation
 from doubtlens.analysis.calibration import calibration, calibration_by_subject
 from doubtlens.analysis.ceiling import reliability_ceiling
 from doubtlens.analysis.correlation import METHODS
 from doubtlens.analysis.curve import compare_layers
 from doubtlens.analysis.human_calibration import human_calibration
+from doubtlens.analysis.incremental import incremental_r2
 from doubtlens.analysis.jsd_shift import jsd_shift, shift_histogram
 from doubtlens.analysis.multiple_tests import adjust_p_values
 from doubtlens.analysis.overview import answers, dataset_facts, empty_nuclei, positions
@@ -87,6 +89,14 @@ def make_signals(n=60, groups=("base", "instruct"), column="model", **kept):
             )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def make_predicted(n=60, groups=("base", "instruct")):
+    """Signals with out-of-fold predictions of people's entropy: from the probe, from the measures and from both."""
+    table = make_signals(n, groups)
+    rng, y = np.random.default_rng(8), table["human_entropy_normalized"]
+    made = {name: 0.5 * y + 0.1 * rng.normal(size=len(table)) for name in ("probe", "measures", "probe_and_measures")}
+    return table.assign(**{f"{name}_human_entropy_normalized": values for name, values in made.items()})
 
 
 def make_datasets(n=60, groups=("a", "b")):
@@ -300,6 +310,27 @@ STATISTICS = {
         drawn=("p_permutation", "p_max", "null_mean", "null_q95"),
         undefined=("correlation", "p_permutation", "p_max"),
         excused={"measures": "family"},
+    ),
+    **{
+        f"behaviour_vs_representation, {method}": Labelled(
+            behaviour_vs_representation,
+            (MEASURES,),
+            seeded(method=method, n_bootstrap=40),
+            make_predicted,
+            drawn=("se", "p", "p_holm", "p_bh"),
+            undefined=("r_measure", "r_probe", "difference", "p", "p_holm"),
+            excused={"measures": "family"} | ({"increasing": "linear"} if method == "pearson" else {}),
+        )
+        for method in METHODS
+    },
+    "incremental_r2": Labelled(
+        incremental_r2,
+        (),
+        BOOTSTRAP,
+        make_predicted,
+        number="probe_human_entropy_normalized",
+        drawn=("probe_over_measures_se", "probe_over_measures_p", "measures_over_probe_se", "measures_over_probe_p"),
+        excused=MEASURELESS,
     ),
     "reliability_ceiling": Labelled(
         reliability_ceiling,
