@@ -13,6 +13,7 @@ from .cautions import Caution as Caution
 from .ceiling import reliability_ceiling as reliability_ceiling
 from .discrimination import auroc as auroc
 from .figure_files import save_figure as save_figure
+from .figures import behaviour_dots as behaviour_dots
 from .figures import calibration_heatmap as calibration_heatmap
 from .figures import control_dots as control_dots
 from .figures import correlation_bars as correlation_bars

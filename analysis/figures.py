@@ -9,6 +9,7 @@ This module names them all; each is defined in the module of its theme.
 """
 
 from .answer_figures import position_bars as position_bars
+from .behaviour_figures import behaviour_dots as behaviour_dots
 from .calibration_figures import reliability_diagram as reliability_diagram
 from .correlation_figures import control_dots as control_dots
 from .correlation_figures import correlation_bars as correlation_bars

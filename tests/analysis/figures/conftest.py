@@ -40,6 +40,18 @@ def controls() -> pd.DataFrame:
     return pd.DataFrame([{"measure": "choice_entropy", **columns}, {"measure": "total_entropy", **columns}])
 
 
+def comparison(models=("base", "tuned"), measures=TWO, *, seed: int = 0) -> pd.DataFrame:
+    """Measures beside a probe: the second of each model is read against its direction."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame([{"model": model, "measure": measure} for model in models for measure in measures])
+    measure, probe = rng.uniform(0, 0.4, (2, len(table)))
+    values = {"r_measure": measure, "r_probe": probe, "difference": probe - measure}
+    ends = {f"{name}_ci_{end}": value + shift for name, value in values.items() for end, shift in
+            (("low", -0.1), ("high", 0.1))}  # fmt: skip
+    kept = {"target": "human_entropy_normalized", "method": "pearson", "reversed": np.arange(len(table)) % 2 == 1}
+    return table.assign(**values, **ends, **kept)
+
+
 def bins() -> pd.DataFrame:
     lower = np.linspace(0, 0.9, 10)
     n = np.array([0, 0, 12, 30, 20, 9, 4, 1, 0, 2])
@@ -139,5 +151,6 @@ def over_pairs(table: pd.DataFrame) -> pd.DataFrame:
 def tables() -> SimpleNamespace:
     return SimpleNamespace(
         figures_of=figures_of, controls=controls, bins=bins, positions=positions, subjects=subjects, null=null,
-        curves=curves, effects=effects, over_pairs=over_pairs, thirty=THIRTY, seventeen=SEVENTEEN,
+        comparison=comparison, curves=curves, effects=effects, over_pairs=over_pairs,
+        thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from doubtlens.analysis.figure_parts import fold, new_axes, p_text, panel_grid, 
 
 # The table that each figure draws; the parameter it is for is the first of the function.
 TABLES = {
+    "behaviour_dots": lambda tables, layers: tables.comparison(),
     "calibration_heatmap": lambda tables, layers: tables.figures_of(),
     "control_dots": lambda tables, layers: tables.controls(),
     "correlation_bars": lambda tables, layers: tables.figures_of(),
@@ -38,6 +39,7 @@ PUBLIC = sorted(name for name, value in vars(figures).items() if inspect.isfunct
 ON_AXES = [name for name in TABLES if "ax" in inspect.signature(getattr(figures, name)).parameters]
 # A column of numbers in each, for the figures that check them.
 NUMBERS = {
+    "behaviour_dots": "r_measure",
     "calibration_heatmap": "ece_rank",
     "control_dots": "raw",
     "correlation_bars": "ci_low",
