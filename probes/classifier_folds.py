@@ -1,4 +1,4 @@
-"""Probes of binary targets on one layer and one outer fold: mass-mean and logistic."""
+"""Probes of binary targets on one layer and one outer fold: mass-mean, plain and whitened, and logistic."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from .fold_fit import FoldFit
 from .folds import INNER_BLOCKS, inner_blocks
-from .linear import LogisticProbe
-from .ridge_path import Array, Standardization
+from .linear import LOGISTIC_STEPS, LOGISTIC_TOLERANCE, shrinkage_penalty
+from .logistic_path import LogisticPath
+from .ridge_path import Array, RidgePath, Standardization
 
 
 def mass_mean_fold(
@@ -31,7 +32,7 @@ def mass_mean_fold(
     rows = scaler.apply(train)
     gram = rows @ rows.T
     n = len(rows)
-    blocks = inner_blocks(codes) or [np.arange(start, n, INNER_BLOCKS) for start in range(min(INNER_BLOCKS, n))]
+    blocks = inner_blocks(codes) or _every_tenth(n)
     held_out = np.empty_like(targets)
     for block in blocks:
         rest = np.setdiff1d(np.arange(n), block, assume_unique=True)
@@ -41,17 +42,62 @@ def mass_mean_fold(
     return FoldFit(errors, np.full(targets.shape[1], np.nan), predictions, held_out[:, calibrate])
 
 
+def mass_mean_whitened_fold(
+    train: Array,
+    test: Array,
+    targets: Array,
+    codes: Array | None,
+    penalties: Sequence[float],
+    calibrate: Array,
+    *,
+    device: str = "cpu",
+) -> FoldFit:
+    """Linear discriminant analysis, scaled by least squares on the training rows: `MassMeanProbe(whiten=True)`.
+
+    The direction is that of a ridge regression (see `linear.shrinkage_penalty`), so one decomposition serves all
+    targets. The penalty is that of all training rows also where a block is left out; it never sees a target.
+    """
+    scaler = Standardization.of(train)
+    path = RidgePath.of(scaler.apply(train), device=device)
+    penalty = shrinkage_penalty(path)
+    n, m = targets.shape
+    blocks = inner_blocks(codes) or _every_tenth(n)
+    everywhere = np.full(m, penalty)
+    left = path.left
+    shrunk = left * (path.eigenvalues / (path.eigenvalues + penalty))
+    mean = targets.mean(axis=0)
+    fitted = mean + shrunk @ (left.T @ (targets - mean))
+    residuals = path.held_out_residuals(targets, everywhere, blocks)
+    held_out = np.empty_like(targets)
+    for block in blocks:
+        rest = np.setdiff1d(np.arange(n), block, assume_unique=True)
+        # A fit without the block is the fit to all rows with the block's targets replaced by its own predictions.
+        seen = fitted[rest] - (1 / n + shrunk[rest] @ left[block].T) @ residuals[block]
+        held_out[block] = _line(seen, targets[rest], targets[block] - residuals[block])
+    new = path.predict(path.coordinates(scaler.apply(test)), targets, everywhere)
+    errors = np.mean((targets - held_out) ** 2, axis=0)
+    return FoldFit(errors, np.full(m, np.nan), _line(fitted, targets, new), held_out[:, calibrate])
+
+
 def _project(gram: Array, cross: Array, targets: Array) -> Array:
     """Least-squares prediction from the projection on the class-mean difference; rows of `cross` are new."""
-    mean = targets.mean(axis=0)
-    centred = targets - mean
-    projection = gram @ centred
-    offset = projection.mean(axis=0)
-    projection -= offset
-    spread = np.sum(projection**2, axis=0)
-    covariance = np.sum(centred * projection, axis=0)
+    centred = targets - targets.mean(axis=0)
+    return _line(gram @ centred, targets, cross @ centred)
+
+
+def _line(scores: Array, targets: Array, new: Array) -> Array:
+    """Least-squares line of each column of `targets` on its column of `scores`, at the `new` scores."""
+    mean, offset = targets.mean(axis=0), scores.mean(axis=0)
+    centred = scores - offset
+    spread = np.sum(centred**2, axis=0)
+    covariance = np.sum((targets - mean) * centred, axis=0)
     slope = np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
-    return mean + slope * (cross @ centred - offset)
+    return mean + slope * (new - offset)
+
+
+def _every_tenth(n: int) -> list[Array]:
+    """Inner blocks where there are no groups."""
+    return [np.arange(start, n, INNER_BLOCKS) for start in range(min(INNER_BLOCKS, n))]
 
 
 def logistic_fold(
@@ -64,11 +110,17 @@ def logistic_fold(
     *,
     device: str = "cpu",
 ) -> FoldFit:
-    """`LogisticProbe` fitted to each target in turn; predictions are probabilities."""
-    m = targets.shape[1]
-    errors, chosen, predictions = np.empty(m), np.empty(m), np.empty((len(test), m))
-    for column in range(m):
-        probe = LogisticProbe(C=list(penalties)).fit(train, targets[:, column], groups=codes)
-        errors[column], chosen[column] = probe.inner_log_loss_.min(), probe.C_
-        predictions[:, column] = probe.predict_proba(test)[:, 1]
-    return FoldFit(errors, chosen, predictions, None)
+    """Logistic regression as `LogisticProbe` fits it, for all targets at once; predictions are probabilities."""
+    scaler = Standardization.of(train)
+    path = LogisticPath(
+        scaler.apply(train),
+        caller="The logistic probe",
+        tol=LOGISTIC_TOLERANCE,
+        max_iter=LOGISTIC_STEPS,
+        device=device,
+    )
+    losses, starts = path.inner_log_loss(targets, penalties, codes)
+    chosen, columns = losses.argmin(axis=0), np.arange(targets.shape[1])
+    penalty = np.asarray(penalties)[chosen]
+    fitted = path.fit(targets, penalty, starts[chosen, columns])
+    return FoldFit(losses[chosen, columns], penalty, path.predict(fitted, scaler.apply(test)), None)

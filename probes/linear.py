@@ -8,28 +8,24 @@ features differ in scale by orders of magnitude.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.covariance import LedoitWolf
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .folds import group_codes, inner_blocks
+from .logistic_path import LogisticPath
 from .ridge_path import Array, RidgePath, Standardization, smallest_error
 
 RIDGE_PENALTIES = tuple(10.0**power for power in range(8))  # 1 to 10^7
 LOGISTIC_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-INNER_FOLDS = 5
+LOGISTIC_TOLERANCE = 1e-12  # nats per row
+LOGISTIC_STEPS = 100
 
 
 class RidgeProbe(RegressorMixin, BaseEstimator):
@@ -128,23 +124,29 @@ class LogisticProbe(_BinaryLinearProbe):
     """Logistic regression with an L2 penalty on standardised features, for binary targets.
 
     A list of penalties is chosen from by the log loss of five inner folds (stratified, or whole groups when
-    `groups` is given to `fit`); ties go to the stronger penalty. With more features than rows the fit runs in
-    the rows' own n-dimensional space, which is exact. A fit that does not converge warns and names its C.
+    `groups` is given to `fit`); ties go to the stronger penalty. The objective is that of
+    `sklearn.linear_model.LogisticRegression`. Newton's method runs in the rows' principal coordinates, which is exact,
+    for all penalties and inner folds at once, until a bound of the distance from the minimum is small enough (see
+    `logistic_solver`); a fit that does not get there warns and names its C.
 
     Args:
         C: inverse penalty as in `sklearn.linear_model.LogisticRegression`, or a sequence; positive.
-        max_iter: limit on L-BFGS iterations.
-        tol: largest gradient entry of the mean loss at convergence.
+        max_iter: limit on Newton steps.
+        tol: how far the mean objective may be above its minimum, in nats per row.
 
     Attributes:
         coef_: weights in raw units, [d]; `intercept_`: float; `classes_`: [2].
         C_: the inverse penalty that was used.
         inner_log_loss_: mean held-out log loss of each C in ascending order, [p]; only with a list.
-        n_iter_: iterations of the final fit.
+        suboptimality_: upper bound of the final fit's distance from the minimum, in nats per row.
+        n_iter_: Newton steps of the final fit.
     """
 
     def __init__(
-        self, C: float | Sequence[float] = LOGISTIC_PENALTIES, max_iter: int = 10_000, tol: float = 1e-6
+        self,
+        C: float | Sequence[float] = LOGISTIC_PENALTIES,
+        max_iter: int = LOGISTIC_STEPS,
+        tol: float = LOGISTIC_TOLERANCE,
     ) -> None:
         self.C = C
         self.max_iter = max_iter
@@ -154,82 +156,40 @@ class LogisticProbe(_BinaryLinearProbe):
         """Fit on X [n, d] and two-class y [n]; `groups` [n] are left out together when C is chosen."""
         X, y = self._check_binary(X, y, "use RidgeProbe for a continuous target")
         penalties = check_penalties(self.C, "C", "LogisticProbe")
+        codes = group_codes(groups, len(y))
         scaler = Standardization.of(X)
-        rows = scaler.apply(X)
-        path = RidgePath.of(rows) if rows.shape[1] > rows.shape[0] else None
-        coordinates = rows if path is None else path.left * np.sqrt(path.eigenvalues)
-        if coordinates.shape[1] == 0:  # every feature is constant: LogisticRegression wants at least one
-            coordinates = np.zeros((len(rows), 1))
-            path = None
+        path = LogisticPath(scaler.apply(X), caller="LogisticProbe", tol=self.tol, max_iter=self.max_iter)
+        target, start = y[:, None], None
         if isinstance(self.C, (int, float)):
             self.C_ = penalties[0]
         else:
-            self.inner_log_loss_ = self._inner_log_loss(coordinates, y, penalties, group_codes(groups, len(y)))
-            self.C_ = penalties[int(np.argmin(self.inner_log_loss_))]
-        model = self._fit_logistic(coordinates, y, self.C_)
-        self.n_iter_ = int(model.n_iter_[0])
-        weights = model.coef_[0]
-        if path is not None:
-            weights = path.rows.T @ (path.left @ (weights / np.sqrt(path.eigenvalues)))
-        elif rows.shape[1] != coordinates.shape[1]:
-            weights = np.zeros(rows.shape[1])
-        self.coef_, self.intercept_ = scaler.fold_into(weights, float(model.intercept_[0]))
+            losses, starts = path.inner_log_loss(target, penalties, codes)
+            self.inner_log_loss_ = losses[:, 0]
+            chosen = int(np.argmin(self.inner_log_loss_))
+            self.C_, start = penalties[chosen], starts[chosen]
+        fitted = path.fit(target, np.array([self.C_]), start)
+        self.n_iter_, self.suboptimality_ = int(fitted.n_iter[0]), float(fitted.suboptimality[0])
+        weights = path.feature_weights(fitted)[:, 0]
+        self.coef_, self.intercept_ = scaler.fold_into(weights, float(fitted.intercept[0]))
         return self
-
-    def _inner_log_loss(self, rows: Array, y: Array, penalties: list[float], codes: Array | None) -> Array:
-        if codes is not None and len(np.unique(codes)) > 1:
-            splits = list(GroupKFold(min(INNER_FOLDS, len(np.unique(codes)))).split(rows, y, codes))
-        else:
-            rarest = int(np.bincount(y.astype(int)).min())
-            if rarest < 2:
-                raise ValueError(
-                    "LogisticProbe chooses C on inner folds and needs at least 2 rows of each class. "
-                    "Got 1 of one class; pass a single C."
-                )
-            splits = list(StratifiedKFold(min(INNER_FOLDS, rarest)).split(rows, y))
-        losses = np.zeros(len(penalties))
-        for train, test in splits:
-            if len(np.unique(y[train])) < 2:
-                raise ValueError(
-                    "LogisticProbe chooses C on inner folds of whole groups, and the training rows of one "
-                    "are of a single class; pass a single C or groups=None."
-                )
-            for index, penalty in enumerate(penalties):
-                model = self._fit_logistic(rows[train], y[train], penalty)
-                held_out = model.predict_proba(rows[test])[:, 1]
-                losses[index] += log_loss(y[test], held_out, labels=[0.0, 1.0]) * len(test)
-        return losses / len(y)
-
-    def _fit_logistic(self, rows: Array, y: Array, penalty: float) -> LogisticRegression:
-        model = LogisticRegression(C=penalty, max_iter=self.max_iter, tol=self.tol)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model.fit(rows, y)
-        for warning in caught:
-            if issubclass(warning.category, ConvergenceWarning):
-                warnings.warn(
-                    f"LogisticProbe did not converge at C={penalty:g} within {self.max_iter} iterations: its "
-                    "weights are not the optimum. Raise max_iter or tol, or use a smaller C.",
-                    ConvergenceWarning,
-                    stacklevel=3,
-                )
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        return model
 
 
 class MassMeanProbe(_BinaryLinearProbe):
     """Difference of the two class means, a direction without fitted weights, for binary targets.
 
     Marks and Tegmark 2023 (arXiv 2310.06824), section 5. The direction is mean(class 1) - mean(class 0) of
-    the standardised features; with `whiten` it is multiplied by the inverse of the within-class covariance,
-    shrunk as Ledoit and Wolf 2004 (doi:10.1016/S0047-259X(03)00096-4), which makes it regularised linear
-    discriminant analysis. Probabilities come from a logistic regression on the one projected number (C = 1 on
+    the standardised features. With `whiten` it is multiplied by the inverse of the features' covariance, shrunk towards
+    the identity as Ledoit and Wolf 2004 (doi:10.1016/S0047-259X(03)00096-4) say. That is linear discriminant analysis:
+    the covariance within the classes differs from that of all rows by a multiple of the outer product of the direction
+    with itself, which changes the length of the result and nothing else (Sherman and Morrison). It is also the
+    direction of ridge regression at the penalty `shrinkage_penalty`.
+
+    Probabilities come from a logistic regression on the one projected number (C = 1 on
     its standardised values, so that separable classes stay finite); they are fitted on the training rows and
     therefore too sure where features outnumber rows. Rank by `decision_function`; calibrate on other rows.
 
     Args:
-        whiten: multiply by the inverse within-class covariance.
+        whiten: multiply by the inverse covariance.
 
     Attributes:
         coef_: direction in raw units, scaled to log-odds, [d]; `intercept_`: float; `classes_`: [2].
@@ -244,19 +204,11 @@ class MassMeanProbe(_BinaryLinearProbe):
         X, y = self._check_binary(X, y, advice)
         scaler = Standardization.of(X)
         rows = scaler.apply(X)
-        means = np.stack([rows[y == label].mean(axis=0) for label in (0, 1)])
-        direction = means[1] - means[0]
-        if self.whiten and direction.any():
-            # A constant feature would pull the shrinkage target, the mean variance, towards 0.
-            varies = scaler.inverse_scale > 0
-            within = (rows - means[y.astype(int)])[:, varies]
-            if not within.any():
-                raise ValueError(
-                    "MassMeanProbe(whiten=True) needs rows that differ within a class. "
-                    f"Got {len(rows)} rows without any such difference; use whiten=False."
-                )
-            covariance = LedoitWolf(assume_centered=True).fit(within).covariance_
-            direction[varies] = linalg.solve(covariance, direction[varies], assume_a="pos")
+        if self.whiten:
+            path = RidgePath.of(rows)
+            direction = path.weights(y, shrinkage_penalty(path))
+        else:
+            direction = rows[y == 1].mean(axis=0) - rows[y == 0].mean(axis=0)
         projection = rows @ direction
         spread = projection.std()
         if spread > 0:
@@ -266,6 +218,26 @@ class MassMeanProbe(_BinaryLinearProbe):
             slope, intercept = 0.0, float(np.log(y.mean() / (1 - y.mean())))
         self.coef_, self.intercept_ = scaler.fold_into(direction * slope, intercept)
         return self
+
+
+def shrinkage_penalty(path: RidgePath) -> float:
+    """Ridge penalty whose direction is the class-mean difference whitened by the shrunk covariance.
+
+    With S the covariance of n standardised rows, shrunk to (1 - r) S + r I by Ledoit and Wolf's r, the penalty is
+    n r / (1 - r). The rule is label-free. `sklearn.covariance.ledoit_wolf` gives the same r from d x d products; here
+    it follows from the eigenvalues and the lengths of the rows. Kept below 10^9 n, where nothing but the mean
+    difference itself is left.
+    """
+    rows, values = path.rows, path.eigenvalues
+    n, d = len(rows), np.count_nonzero(rows.any(axis=0))
+    if d < 2:
+        return 0.0
+    mean = values.sum() / (n * d)
+    product = np.sum(values**2) / n**2
+    distance = product / d - mean**2
+    error = (np.sum(np.sum(rows**2, axis=1) ** 2) / n - product) / (n * d)
+    shrinkage = min(error / distance, 1.0) if error > 0 and distance > 0 else 0.0
+    return n * shrinkage / max(1 - shrinkage, 1e-9)
 
 
 def check_penalties(penalties: object, param: str, caller: str) -> list[float]:
