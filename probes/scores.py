@@ -76,15 +76,22 @@ def pearson_interval(x: Array, y: Array, weights: Array, level: float = 0.95) ->
     Resamples in which either variable is constant have no correlation and are left out; if they are more
     than 5 % of all, both ends are NaN.
     """
+    return percentile_interval(pearson_draws(x, y, weights), level)
+
+
+def pearson_draws(x: Array, y: Array, weights: Array) -> Array:
+    """Pearson correlation [b] of [n] and [n] in weighted resamples [b, n]; NaN where either is constant."""
     if _constant(x) or _constant(y):
-        return float("nan"), float("nan")
+        return np.full(len(weights), np.nan)
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     total = weights.sum(axis=1)
     mean_x, mean_y = weights @ x / total, weights @ y / total
     var_x, var_y = weights @ x**2 / total - mean_x**2, weights @ y**2 / total - mean_y**2
     covariance = weights @ (x * y) / total - mean_x * mean_y
     defined = (var_x > 1e-12) & (var_y > 1e-12)
-    return _percentiles(covariance[defined] / np.sqrt(var_x[defined] * var_y[defined]), len(weights), level)
+    draws = np.full(len(weights), np.nan)
+    draws[defined] = covariance[defined] / np.sqrt(var_x[defined] * var_y[defined])
+    return draws
 
 
 def auroc_interval(labels: Array, scores: Array, weights: Array, level: float = 0.95) -> tuple[float, float]:
@@ -92,14 +99,29 @@ def auroc_interval(labels: Array, scores: Array, weights: Array, level: float = 
 
     Resamples of one class are left out; if they are more than 5 % of all, both ends are NaN.
     """
+    return percentile_interval(auroc_draws(labels, scores, weights), level)
+
+
+def auroc_draws(labels: Array, scores: Array, weights: Array) -> Array:
+    """AUROC [b] of 0/1 labels [n] and scores [n] in weighted resamples [b, n]; NaN where only one class is left."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
     positive = np.add.reduceat(weights[:, order] * labels[order], starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * (1 - labels[order]), starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative / 2
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    defined = pairs > 0
-    return _percentiles((positive * below).sum(axis=1)[defined] / pairs[defined], len(weights), level)
+    draws = np.full(len(weights), np.nan)
+    np.divide((positive * below).sum(axis=1), pairs, out=draws, where=pairs > 0)
+    return draws
+
+
+def percentile_interval(draws: Array, level: float = 0.95) -> tuple[float, float]:
+    """Central `level` of the draws [b] that are not NaN; NaN at both ends if more than 5 % of them are."""
+    known = draws[~np.isnan(draws)]
+    if len(known) < (1 - MAX_DEGENERATE) * len(draws) or not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def p_value(observed: float, null: Array) -> float:
@@ -115,10 +137,3 @@ def p_value(observed: float, null: Array) -> float:
 
 def _constant(values: Array) -> bool:
     return bool(values.std() <= 1e-12 * max(1.0, float(np.abs(values).max())))
-
-
-def _percentiles(values: Array, drawn: int, level: float) -> tuple[float, float]:
-    if len(values) < (1 - MAX_DEGENERATE) * drawn:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
