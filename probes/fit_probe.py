@@ -128,7 +128,7 @@ def _fitted(
     if kind == "ridge":
         ridge = RidgeProbe(alpha=RIDGE_PENALTIES if penalties is None else penalties).fit(x, y, groups=codes)
         return ridge.coef_, ridge.intercept_, float(ridge.alpha_)
-    direction = MassMeanProbe().fit(x, y).coef_
+    direction = MassMeanProbe(whiten=kind == "mass_mean_whitened").fit(x, y).coef_
     projection = x @ direction
     # Put on the scale of the labels by least squares, as the sweep does.
     slope = float(np.cov(projection, y, bias=True)[0, 1] / projection.var()) if direction.any() else 0.0

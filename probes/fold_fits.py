@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .classifier_folds import logistic_fold, mass_mean_fold
+from .classifier_folds import logistic_fold, mass_mean_fold, mass_mean_whitened_fold
 from .fold_fit import FoldFit, FoldFitter
 from .folds import inner_blocks
 from .linear import LOGISTIC_PENALTIES, RIDGE_PENALTIES
@@ -87,5 +87,6 @@ class ProbeKind:
 KINDS = {
     "ridge": ProbeKind(ridge_fold, RIDGE_PENALTIES, "alpha", False, 200),
     "mass_mean": ProbeKind(mass_mean_fold, (), "", True, 200),
+    "mass_mean_whitened": ProbeKind(mass_mean_whitened_fold, (), "", True, 200),
     "logistic": ProbeKind(logistic_fold, LOGISTIC_PENALTIES, "C", True, 0),
 }

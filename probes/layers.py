@@ -78,8 +78,8 @@ def probe_layers(
         site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out` or `mlp_out`, if the run has it.
         position: `last`, `question_last`, `question_mean` or `labels` (the mean over an item's labels), if the run
             has it; see `Run.residual`.
-        probe: `ridge` (default; for a binary target the least-squares classifier), `mass_mean` or `logistic`
-            (both binary only).
+        probe: `ridge` (default; for a binary target the least-squares classifier), or, for binary targets only,
+            `mass_mean`, `mass_mean_whitened` (linear discriminant analysis) or `logistic`.
         groups: items column whose values are kept together in a fold, or one group per item [N]; None for
             plain folds. A column with no value, or one value, in all items groups nothing.
         scoring: answer scoring that decides what the model's option is; only for `correct`, default the first

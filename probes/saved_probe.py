@@ -34,7 +34,7 @@ class SavedProbe:
     Attributes:
         direction: [d] float64, weights on raw activations; a step along it raises the score.
         intercept: in units of the score.
-        kind: `ridge`, `logistic` or `mass_mean`.
+        kind: `ridge`, `logistic`, `mass_mean` or `mass_mean_whitened`.
         target: column name of the target.
         scoring: answer scoring behind the target, None where none is.
         site, position, layer: where the activations were read, as in `Run.residual`.
@@ -43,7 +43,7 @@ class SavedProbe:
             rise with the target. None for any other target, of which the score itself is the prediction.
         scaler_mean: [d] mean of the training rows.
         scaler_scale: [d] standard deviation of the training rows (division by n).
-        penalty: alpha of `ridge`, C of `logistic`, chosen by held-out error; None for `mass_mean`.
+        penalty: alpha of `ridge`, C of `logistic`, chosen by held-out error; None for the other kinds.
         sd: standard deviation of x @ direction over the training rows (division by n), in units of the score.
         n: how many items it was fitted on.
         items: their ids, in the order of the run.

@@ -125,7 +125,8 @@ def sweep_targets(
         targets: each [n], numbers; one of only 0 and 1 is binary and scored by AUROC, any other by R2.
         groups: [n], or None. Rows of a group are never on both sides of a split.
         layers: which layers, in order; default all (needed when `features` is a function).
-        kind: "ridge" (for a 0/1 target: least-squares classifier), "mass_mean" or "logistic" (0/1 only).
+        kind: "ridge" (for a 0/1 target: least-squares classifier), "mass_mean", "mass_mean_whitened" (linear
+            discriminant analysis) or "logistic" (these three 0/1 only).
         penalties: what to choose from: alpha of ridge, C of logistic; default 1 to 10^7, and 10^-5 to 1.
         n_splits: outer folds; fewer groups than this give as many folds as groups.
         folds: outer folds of `folds.outer_folds` to use for every target, in place of groups and n_splits.

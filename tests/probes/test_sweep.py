@@ -427,7 +427,7 @@ def test_probabilities_come_from_held_out_predictions():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "forest"}, "kind parameter of sweep must be one of ridge, mass_mean, logistic. Got 'forest'"),
+        ({"kind": "forest"}, "must be one of ridge, mass_mean, mass_mean_whitened, logistic. Got 'forest'"),
         ({"kind": "mass_mean", "penalties": [1.0]}, "kind='mass_mean' has no penalty. Got penalties=[1.0]"),
         ({"penalties": [0.0]}, "penalties parameter of sweep must be a positive number or a sequence of them"),
         ({"n_permutations": -1}, "n_permutations parameter of sweep must be at least 0. Got -1 instead"),
