@@ -12,8 +12,9 @@ For rows z_i, labels t_i in {0, 1}, row weights a_i >= 0 and an inverse penalty 
    "Preconditioned conjugate gradient methods in truncated Newton frameworks for large-scale linear classification").
 3. The step is halved until the objective falls enough (Armijo).
 4. g is 1-strongly convex, hence g(w) - min g <= ||grad g(w)||^2 / 2 and ||w - w*|| <= ||grad g(w)||. The first is
-   also the duality gap at the natural dual point. A problem has converged when this bound, divided by C sum_i a_i,
-   is at most `tol`; it then leaves the batch.
+   also the duality gap at the natural dual point. A problem has converged, and leaves the batch, when this bound,
+   divided by C sum_i a_i, is at most `tol`, and the second is at most 10^-4 ||w||: where penalties are strong, weights
+   of any direction come close to the minimum.
 
 The penalty makes the optimum finite and unique, for separable rows too. With one class only there is none.
 """
@@ -29,9 +30,11 @@ from torch.nn.functional import softplus
 TOLERANCE = 1e-12  # nats per row
 MAX_NEWTON = 100
 FORCING = 0.1  # residual of a Newton system, relative to the gradient
+ROUNDING = 1e-15
 MAX_HALVINGS = 40
 MAX_INTERCEPT = 100
-INTERCEPT_TOLERANCE = 1e-13  # mean residual
+INTERCEPT_TOLERANCE = 1e-12  # sum of the residuals, relative to that of their sizes
+WEIGHT_TOLERANCE = 1e-4  # bound of the distance from the optimal weights, relative to the weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class LogisticSolution:
             largest entry, in these coordinates and in any rotation of them.
         suboptimality: [..., P], nats per row: upper bound of the mean objective's distance from its minimum.
         n_iter: [..., P], Newton steps.
-        converged: [..., P], whether `suboptimality` is at most the tolerance asked for.
+        converged: [..., P], whether `suboptimality` is at most the tolerance asked for, and the weights are as close.
     """
 
     weights: Tensor
@@ -104,13 +107,16 @@ def solve_logistic(
         converged=torch.empty_like(open_.stuck),
     )
     spread = rows.square().mean(-2, keepdim=True)
+    size = rows.square().sum((-2, -1)).sqrt()[..., None]
     place = torch.arange(shape[-1], device=rows.device)
     for iteration in range(max_iter + 1):
         state = open_.evaluate(rows)
         scale = (open_.c * open_.n_rows)[..., 0]
         square = state.gradient.square().sum(-1)
         bound = 0.5 * square / scale
-        finished = (bound <= tol) | open_.stuck | (iteration == max_iter)
+        precise = torch.minimum(2 * scale * tol, WEIGHT_TOLERANCE**2 * open_.weights.square().sum(-1))
+        converged = square <= torch.maximum(precise, (ROUNDING * size * open_.c[..., 0] * state.residual_norm) ** 2)
+        finished = converged | open_.stuck | (iteration == max_iter)
         # With batch dimensions a problem leaves when its companions in all batches are finished.
         leaving = finished.reshape(-1, len(place)).all(0)
         if leaving.any():
@@ -121,15 +127,15 @@ def solve_logistic(
             solution.gradient[..., at] = (square.sqrt() / scale)[..., gone]
             solution.suboptimality[..., at] = bound[..., gone]
             solution.n_iter[..., at] = open_.n_iter[..., gone]
-            solution.converged[..., at] = (bound <= tol)[..., gone]
+            solution.converged[..., at] = converged[..., gone]
             kept = (~leaving).nonzero()[:, 0]
             if not len(kept):
                 break
             place = place[kept]
             open_, state = open_.take(kept), state.take(kept)
-            scale, square, finished = scale[..., kept], square[..., kept], finished[..., kept]
+            square, precise, finished = square[..., kept], precise[..., kept], finished[..., kept]
         # A system need not be solved better than the last step asks for.
-        enough = torch.maximum(FORCING**2 * square, 0.5 * scale * tol).masked_fill(finished, torch.inf)
+        enough = torch.maximum(FORCING**2 * square, precise / 4).masked_fill(finished, torch.inf)
         direction, change = _newton_direction(rows, state, open_.c, spread, enough)
         open_.step(state, direction, change)
         open_.n_iter = open_.n_iter + ~finished
@@ -160,15 +166,16 @@ class _Problems:
             wrong = torch.sigmoid(self.signs * (scores + self.intercept))
             residuals = self.row_weights * wrong
             curvature = residuals * (1 - wrong)
+            sizes = residuals.sum(-1, keepdim=True)
             residuals *= self.signs
             slope = residuals.sum(-1, keepdim=True)
             total = curvature.sum(-1, keepdim=True)
-            if (slope.abs() <= INTERCEPT_TOLERANCE * self.n_rows).all():
+            if (slope.abs() <= INTERCEPT_TOLERANCE * sizes).all():
                 break
             # Where all rows are saturated the curvature says nothing about how far to go.
             self.intercept = self.intercept - (slope / total.clamp_min(torch.finfo(slope.dtype).tiny)).clamp(-1, 1)
         gradient = torch.addcmul(self.weights, self.c, residuals @ rows)
-        return _State(scores + self.intercept, curvature, total, gradient)
+        return _State(scores + self.intercept, curvature, total, gradient, residuals.norm(dim=-1))
 
     def objective(self, weights: Tensor, margins: Tensor) -> Tensor:
         """F [..., P, 1] at the margins z_i w + b."""
@@ -203,9 +210,11 @@ class _State:
     curvature: Tensor  # [..., P, n], diagonal of D
     total: Tensor  # [..., P, 1], sum of the curvature
     gradient: Tensor  # [..., P, r]
+    residual_norm: Tensor  # [..., P]
 
     def take(self, kept: Tensor) -> _State:
-        return _State(*(value.index_select(-2, kept) for value in vars(self).values()))
+        axis = self.residual_norm.ndim - 1
+        return _State(*(value.index_select(axis, kept) for value in vars(self).values()))
 
 
 def _newton_direction(rows: Tensor, state: _State, c: Tensor, spread: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
