@@ -3,6 +3,7 @@ from .layers import probe_layers as probe_layers
 from .linear import LogisticProbe as LogisticProbe
 from .linear import MassMeanProbe as MassMeanProbe
 from .linear import RidgeProbe as RidgeProbe
+from .logit_lens import logit_lens as logit_lens
 from .measure_table import MEASURES as MEASURES
 from .measure_table import direction as direction
 from .measures import output_measures as output_measures
