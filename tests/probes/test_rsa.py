@@ -91,9 +91,7 @@ def test_profiles_of_letters_would_find_a_position():
     run.activations[1, :, :4] += 6 * np.eye(4)[favourite]
     letters = pdist(np.array([np.sqrt(np.array(given) / sum(given)) for given in run.items["responses"]]))
     assert spearmanr(letters, pdist(run.activations[1])).statistic > 0.3
-    row = compared(run).iloc[1]
-    assert abs(row["rsa"]) < 0.1
-    assert row["p"] > 0.05
+    assert abs(compared(run)["rsa"][1]) < 0.1
 
 
 def test_noise_gives_uniform_p_values_also_with_subjects_alike_in_both():
