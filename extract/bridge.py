@@ -15,6 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,73 @@ def site_modules(checkpoint: Checkpoint) -> dict[str, str | None]:
     Raises:
         ValueError: TransformerLens has no adapter for the architecture.
     """
+    blocks = _adapter_blocks(checkpoint)
+    target = blocks.hook_aliases.get("hook_resid_mid")
+    path = None
+    if target is not None:
+        part = blocks.submodules.get(target.removesuffix(".hook_in"))
+        path = None if part is None else part.name
+    return {"blocks": blocks.name, "resid_mid": path}
+
+
+@dataclass(frozen=True)
+class SublayerOutput:
+    """Where a sublayer's contribution to the residual stream is read.
+
+    Attributes:
+        path: path inside a block of the module whose OUTPUT it is.
+        scale: what the block multiplies that output with before it adds it (Granite's residual multiplier).
+    """
+
+    path: str
+    scale: float = 1.0
+
+
+def sublayer_outputs(checkpoint: Checkpoint) -> dict[str, SublayerOutput | None]:
+    """Where TransformerLens's ``hook_attn_out`` and ``hook_mlp_out`` stand in this architecture.
+
+    Returns:
+        ``attn_out`` and ``mlp_out``: the module, or None where the architecture has no such hook.
+
+    Raises:
+        ValueError: TransformerLens has no adapter for the architecture.
+    """
+    blocks = _adapter_blocks(checkpoint)
+    # Blocks that scale what they add have no alias: no module's output is that sum.
+    scale = getattr(blocks, "residual_contribution_scale", None)
+    scaled = {"attn_out": "scaled_attn_submodule", "mlp_out": "scaled_mlp_submodule"}
+    found: dict[str, SublayerOutput | None] = {}
+    for site, attribute in scaled.items():
+        target = blocks.hook_aliases.get(f"hook_{site}")
+        factor = 1.0
+        if target is None and scale is not None and getattr(blocks, attribute) is not None:
+            target, factor = f"{getattr(blocks, attribute)}.hook_out", scale
+        for choice in [target] if isinstance(target, str) else target or []:
+            path = _module_path(blocks, choice)
+            if path is not None:
+                break
+        else:
+            path = None
+        found[site] = None if path is None else SublayerOutput(path, factor)
+    return found
+
+
+def _module_path(blocks: Any, target: str) -> str | None:
+    """Path inside a block of the module that ``<part>[.<part>].hook_out`` names; None if the block lacks it."""
+    *parts, hook = target.split(".")
+    names, node = [], blocks
+    for part in parts:
+        node = node.submodules.get(part)
+        if node is None:
+            return None
+        names.append(node.name)
+    # A part without a name of its own only groups others, which stand in the block itself.
+    path = ".".join(name for name in names if name)
+    return path if hook == "hook_out" and path else None
+
+
+def _adapter_blocks(checkpoint: Checkpoint) -> Any:
+    """What TransformerLens's adapter for this architecture says of a block."""
     with silenced():
         from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
@@ -53,13 +121,7 @@ def site_modules(checkpoint: Checkpoint) -> dict[str, str | None]:
             adapter = ArchitectureAdapterFactory.select_architecture_adapter(config)
         except ValueError as error:
             raise ValueError(f"TransformerLens has no adapter for {architecture}: {error}") from error
-    blocks = adapter.component_mapping["blocks"]
-    target = blocks.hook_aliases.get("hook_resid_mid")
-    path = None
-    if target is not None:
-        part = blocks.submodules.get(target.removesuffix(".hook_in"))
-        path = None if part is None else part.name
-    return {"blocks": blocks.name, "resid_mid": path}
+    return adapter.component_mapping["blocks"]
 
 
 def build_bridge(checkpoint: Checkpoint) -> TransformerBridge:

@@ -34,6 +34,7 @@ from .hdf5 import RowArray, write_text
 from .identity import digest_of, library_versions, require_same
 from .items import items_hash, validate_items
 from .names import unknown_name
+from .positions import find_positions
 from .progress import row_progress
 from .prompts import RenderedPrompts, render_prompts
 from .scoring import ScoringPlan, plan_scoring
@@ -62,6 +63,7 @@ def extract(
     permutations: str = "none",
     sites: Sequence[str] = ("resid_post",),
     layers: str | Sequence[int] = "all",
+    positions: Sequence[str] = ("last",),
     logits: str = "full",
     batch_tokens: str | int = "auto",
     seed: int = 0,
@@ -81,8 +83,11 @@ def extract(
         chat: ``"auto"`` (the chat template where there is one), ``"always"`` or ``"never"``.
         option_order: ``"given"``, or a seed that shuffles each item's options the same way for every model.
         permutations: ``"cyclic"`` asks every rotation of the options, to cancel a preference for a letter.
-        sites: of ``resid_pre``, ``resid_mid``, ``resid_post``.
+        sites: of ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out``, ``mlp_out``.
         layers: ``"all"`` or block numbers.
+        positions: of ``last`` (the last prompt token, always kept), ``question_last`` (the last token of the item's
+            own question), ``question_mean`` (the mean over its tokens) and ``labels`` (the token of every option's
+            label, where the prompt lists options).
         logits: ``"full"`` keeps all V values per prompt; ``"summary"`` the statistics and the 1,024 largest.
         batch_tokens: most tokens in a forward pass, padding included; ``"auto"`` is 1,024 on a CPU, 16,384 on a GPU.
         seed: recorded with the run; capture itself draws nothing.
@@ -95,8 +100,8 @@ def extract(
         The complete run, opened for reading.
 
     Raises:
-        ValueError: bad settings; a prompt longer than the context; labels without tokens of their own; NaN or
-            infinite values; a run at `path` made with other settings (the field is named).
+        ValueError: bad settings; a site that the architecture lacks; a prompt longer than the context; labels without
+            tokens of their own; NaN or infinite values; a run at `path` made with other settings (the field is named).
         FileExistsError: `path` is something else than a run file.
         SelfTestError: the captured numbers are not those of the model.
         Interrupted: Ctrl-C; what is finished is kept.
@@ -115,7 +120,7 @@ def extract(
             "The checkpoint parameter of extract must come from load_checkpoint, or be a TransformerBridge. "
             f"Got {checkpoint!r:.80} instead."
         )
-    reader = SiteReader(checkpoint, sites, _layers(checkpoint, layers))
+    reader = SiteReader(checkpoint, sites, _layers(checkpoint, layers), positions)
     prompts = render_prompts(
         table,
         prompt,
@@ -128,7 +133,8 @@ def extract(
     names = [str(table["id"].iloc[row.item]) for row in prompts.rows]
     _require_vocabulary(checkpoint, plan, names)
     _require_context(checkpoint, plan, names)
-    forwarder = Forwarder(checkpoint, plan.token_ids, reader, share_prefix=share_prefix)
+    where = find_positions(checkpoint.tokenizer, prompts, plan.token_ids, reader.positions, names)
+    forwarder = Forwarder(checkpoint, plan.token_ids, reader, positions=where, share_prefix=share_prefix)
     bound = _batch_tokens(batch_tokens, checkpoint.device.type)
     batches = plan_batches(forwarder.lengths, bound, equal_lengths=plan.continuations is not None)
     arrays = _arrays(checkpoint, plan, reader, logits)
@@ -154,6 +160,7 @@ def extract(
         "tokens": digest_of([plan.token_ids, plan.single, sorted(plan.variants.items()), plan.continuations]),
         "sites": reader.sites,
         "layers": reader.layers,
+        "positions": reader.positions,
         "logits": logits,
         "batch_tokens": bound,
         "prefix_tokens": forwarder.prefix_tokens,
@@ -289,9 +296,11 @@ def _require_context(checkpoint: Checkpoint, plan: ScoringPlan, names: Sequence[
 
 def _arrays(checkpoint: Checkpoint, plan: ScoringPlan, reader: SiteReader, logits: str) -> list[RowArray]:
     depth, width, vocabulary = len(reader.layers), checkpoint.d_model, checkpoint.vocab_size
-    arrays = [
-        RowArray(f"residual/{site}", checkpoint.dtype_name, (depth, width), layered=True) for site in reader.sites
-    ]
+    arrays = []
+    for path, (_, position) in reader.paths.items():
+        shape = (depth, plan.n_options_max, width) if position == "labels" else (depth, width)
+        storage = "float32" if position == "question_mean" else checkpoint.dtype_name
+        arrays.append(RowArray(path, storage, shape, layered=True))
     arrays += [RowArray(f"scores/{scoring}", "float64", (plan.n_options_max,)) for scoring in plan.scorings]
     if logits == "full":
         return [*arrays, RowArray("logits/final", "float32", (vocabulary,))]
@@ -322,7 +331,7 @@ def _existing(path: Path, identity: dict[str, Any], *, overwrite: bool) -> Run |
     except ValueError as error:
         raise FileExistsError(f"{error}. Give another path, or move that file away.") from error
     require_same(
-        {field: run.info.get(field) for field in identity},
+        {field: run.info[field] for field in identity if field in run.info},
         identity,
         where=f"The run in {path}",
         versions=False,

@@ -48,8 +48,8 @@ class CaptureLoop:
     def run(self, partial: PartialRun, todo: Sequence[tuple[int, list[Batch]]], advance: Callable[[int], None]) -> None:
         """Forward the batches of every unfinished segment and store the segments."""
         tested = not self.wants_test
-        finite = [array.path for array in partial.arrays if array.path.startswith(("residual/", "logits/final"))]
-        with SegmentWriter(partial, self.names, finite) as writer:
+        finite = [array.path for array in partial.arrays if array.path.startswith(("residual", "logits/final"))]
+        with SegmentWriter(partial, self.names, finite, self._beyond()) as writer:
             for segment, batches in todo:
                 for batch in batches:
                     wanted = self.plan.continuations
@@ -88,6 +88,7 @@ class CaptureLoop:
             self.checkpoint,
             self.plan.token_ids,
             self.forwarder.reader,
+            self.forwarder.positions,
             batch.rows,
             result,
             bridge=self.wants_test is True,
@@ -96,10 +97,15 @@ class CaptureLoop:
         self.self_test_seconds = time.perf_counter() - started
 
     def _tensors(self, result: BatchResult) -> dict[str, torch.Tensor]:
-        tensors = {f"residual/{site}": values for site, values in result.residual.items()}
-        if self.logits == "full":
-            tensors["logits/final"] = result.logits
-        return tensors
+        return result.residual | ({"logits/final": result.logits} if self.logits == "full" else {})
+
+    def _beyond(self) -> dict[str, np.ndarray]:
+        """Which labels an item does not have, where NaN stands for them: ``[R, 1, K, 1]``."""
+        at_labels = [path for path, (_, position) in self.forwarder.reader.paths.items() if position == "labels"]
+        if not at_labels:
+            return {}
+        missing = np.array([row.labels for row in self.forwarder.positions]) < 0
+        return dict.fromkeys(at_labels, missing[:, None, :, None])
 
     def _ready(self, batch: Batch, result: BatchResult) -> dict[str, np.ndarray]:
         if result.continuations is None:

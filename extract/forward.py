@@ -26,6 +26,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from .batching import MIN_SHARED_TOKENS, Batch, common_prefix_length
 from .checkpoints import Checkpoint
+from .positions import PromptPositions, residual_path
 from .sites import SiteReader, head_at
 
 REPEATABLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -37,7 +38,8 @@ class BatchResult:
 
     Attributes:
         logits: float32 ``[B, V]`` at the last prompt token.
-        residual: site -> ``[B, L, d]`` in the model's dtype.
+        residual: path in the run file -> ``[B, L, d]``, or ``[B, L, K, d]`` at ``labels``, in the model's dtype
+            (``question_mean``: float32).
         continuations: per row, per option, the log-probabilities of its tokens, float64 ``[n_tokens]``; None for
             prompts that list their options.
     """
@@ -54,6 +56,7 @@ class Forwarder:
         checkpoint: the model.
         token_ids: every prompt, in full.
         reader: what to keep of the residual stream.
+        positions: the tokens at which it is kept in each prompt; None if it is the last one alone.
         share_prefix: False takes the plain path whatever the model (for comparison).
 
     Attributes:
@@ -68,15 +71,19 @@ class Forwarder:
         token_ids: Sequence[Sequence[int]],
         reader: SiteReader,
         *,
+        positions: Sequence[PromptPositions] | None = None,
         share_prefix: bool = True,
     ) -> None:
         self.checkpoint, self.token_ids, self.reader = checkpoint, token_ids, reader
+        self.positions = [PromptPositions(len(ids) - 1) for ids in token_ids] if positions is None else positions
         self.model, self.device = checkpoint.model, checkpoint.device
         self.splits = 0
         self.prefix_tokens, self.path = 0, "shared prefix"
         self._prefix: DynamicCache | None = None
         obstacle = cache_obstacle(self.model)
         shared = common_prefix_length(token_ids)
+        # Questions may begin alike: what is to be kept is forwarded for every row.
+        wanted = min(row.first() for row in self.positions)
         self.can_continue = obstacle is None
         if not share_prefix:
             self.path = "plain: asked for"
@@ -84,8 +91,10 @@ class Forwarder:
             self.path = f"plain: {obstacle}"
         elif shared < MIN_SHARED_TOKENS:
             self.path = f"plain: the prompts share {shared} leading tokens"
+        elif wanted < MIN_SHARED_TOKENS:
+            self.path = f"plain: token {wanted} is to be kept"
         else:
-            self.prefix_tokens = shared
+            self.prefix_tokens = min(shared, wanted)
         pad = checkpoint.tokenizer.pad_token_id
         # Padding is never attended to, so any token will do; but one that was added to the tokenizer alone has no row
         # in the embedding.
@@ -120,7 +129,7 @@ class Forwarder:
         ]
         return BatchResult(
             torch.cat([part.logits for part in parts]),
-            {site: torch.cat([part.residual[site] for part in parts]) for site in self.reader.sites},
+            {path: torch.cat([part.residual[path] for part in parts]) for path in self.reader.paths},
             None if continuations is None else [row for part in parts for row in part.continuations or []],
         )
 
@@ -131,7 +140,8 @@ class Forwarder:
             ids[row, : len(tokens)] = torch.as_tensor(tokens)
         last = torch.tensor([len(tokens) - 1 for tokens in rest], device=self.device)
         cache = self._cache(len(rest), needed=continuations is not None)
-        with self.reader.reading(last) as kept, head_at(self.model, last):
+        places = [self.positions[row] for row in batch.rows]
+        with self.reader.reading(places, self.prefix_tokens, self.device) as kept, head_at(self.model, last):
             output = self.model(
                 input_ids=ids.to(self.device),
                 past_key_values=cache,
@@ -144,14 +154,15 @@ class Forwarder:
                 "cannot be read at one position; this architecture cannot be captured"
             )
         logits = output.logits[:, 0].float().to(self.device)
-        for site, parts in kept.items():
+        for site in self.reader.sites:
+            parts = kept[residual_path(site, "last")]
             if parts[0].dtype != self.checkpoint.dtype:
                 raise ValueError(
                     f"{self.checkpoint.name} computes in {self.checkpoint.dtype_name} and carries its residual stream "
                     f"({site}) in {str(parts[0].dtype).removeprefix('torch.')}, which would not fit the run file. Load "
                     'it with dtype="float32".'
                 )
-        residual = {site: torch.stack([part.to(self.device) for part in kept[site]], dim=1) for site in kept}
+        residual = {path: torch.stack([part.to(self.device) for part in kept[path]], dim=1) for path in kept}
         if continuations is None:
             return BatchResult(logits, residual)
         if int(last.min()) + 1 != batch.width:

@@ -68,9 +68,10 @@ class RowArray:
         return int(np.prod(self.shape, dtype=np.int64)) * self.memory_dtype.itemsize
 
     def chunks(self, n_rows: int) -> tuple[int, ...]:
-        """Chunk shape: 256 rows of one layer, else as many whole rows as fit in about 1 MiB."""
+        """Chunk shape: 256 rows of one layer (with options 1 MiB of them), else as many whole rows as fit in 1 MiB."""
         if self.layered:
-            return (min(256, n_rows), 1, *self.shape[1:])
+            rows = 256 if len(self.shape) == 2 else max(1, CHUNK_BYTES * self.shape[0] // max(self.row_bytes, 1))
+            return (min(256, rows, n_rows), 1, *self.shape[1:])
         rows = max(1, min(n_rows, CHUNK_BYTES // max(self.row_bytes, 1)))
         return (rows, *self.shape)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 # A finished run stays valid when a library is updated; rows from two versions are not mixed in one file.
 VERSIONED = "versions"
+# Fields that older runs do not have, and what held for them.
+BEFORE: dict[str, Any] = {"positions": ["last"]}
 
 
 def digest_of(value: Any) -> str:
@@ -35,10 +37,11 @@ def require_same(
     for field in dict.fromkeys([*wanted, *stored]):  # settings come before the digests that follow from them
         if field == VERSIONED and not versions:
             continue
-        if stored.get(field) != wanted.get(field):
+        before, now = (identity.get(field, BEFORE.get(field)) for identity in (stored, wanted))
+        if before != now:
             raise ValueError(
-                f"{where} was made with {field} = {_short(stored.get(field))}, and {field} = "
-                f"{_short(wanted.get(field))} is asked for now. {mend}"
+                f"{where} was made with {field} = {_short(before)}, and {field} = {_short(now)} is asked for now. "
+                f"{mend}"
             )
 
 

@@ -30,6 +30,20 @@ from .names import did_you_mean
 LABELS = tuple(chr(ord("A") + position) for position in range(MAX_OPTIONS))
 CHAT_MODES = ("never", "auto", "always")
 PERMUTATIONS = ("none", "cyclic")
+_PLACEHOLDER = "doubtlens-question"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The text of one question with its options.
+
+    ``question`` is the first character of the question and one past its last, white space around it aside;
+    ``labels`` is the character of each label that is listed.
+    """
+
+    text: str
+    question: tuple[int, int]
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class Prompt:
     lists_options: bool
     examples: tuple[Example, ...]
     system: str
-    ask: Callable[[str, Sequence[str]], str]
-    ask_in_chat: Callable[[str, Sequence[str]], str]
+    ask: Callable[[str, Sequence[str]], Block]
+    ask_in_chat: Callable[[str, Sequence[str]], Block]
 
     @property
     def scorings(self) -> tuple[str, ...]:
@@ -74,6 +88,11 @@ class PromptRow:
         listed.
     label_prefix : str
         What stands between the text and a label, " " or "" (already part of the continuations).
+    question : tuple of int, or None
+        The first character of the item's own question in the text and one past its last, white space around it
+        aside; None where a chat template rewrites what it is given.
+    label_starts : tuple of int
+        The character of each label in the text, by position; empty where the options are not listed.
     """
 
     item: int
@@ -83,6 +102,8 @@ class PromptRow:
     labels: tuple[str, ...]
     continuations: tuple[str, ...]
     label_prefix: str
+    question: tuple[int, int] | None = None
+    label_starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +197,7 @@ def render_prompts(
         for rotation in range(len(base) if permutations == "cyclic" else 1):
             order = base[rotation:] + base[:rotation]
             listed = [options[row][index] for index in order]
-            text, prefix = write(questions[row], listed)
+            text, prefix, parts = write(questions[row], listed)
             rows.append(
                 PromptRow(
                     item=row,
@@ -186,6 +207,8 @@ def render_prompts(
                     labels=LABELS[: len(order)] if form.lists_options else (),
                     continuations=() if form.lists_options else tuple(prefix + option for option in options[row]),
                     label_prefix=prefix,
+                    question=None if parts is None else parts.question,
+                    label_starts=() if parts is None else parts.labels,
                 )
             )
     bos = getattr(tokenizer, "bos_token", None) if use_chat else None
@@ -208,12 +231,14 @@ class _PlainWriter:
     def __init__(self, form: Prompt) -> None:
         self.form = form
         self.before = "".join(
-            f"{form.ask(example.question, example.options)} {_shown_answer(form, example)}\n\n"
+            f"{form.ask(example.question, example.options).text} {_shown_answer(form, example)}\n\n"
             for example in form.examples
         )
 
-    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str]:
-        return self.before + self.form.ask(question, options), " "
+    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str, Block]:
+        block = self.form.ask(question, options)
+        text = self.before + block.text
+        return text, " ", _placed(block, text, len(self.before))
 
 
 class _ChatWriter:
@@ -224,37 +249,76 @@ class _ChatWriter:
         self.tokenizer = tokenizer
         self.before = [{"role": "system", "content": form.system}]
         for example in form.examples:
-            self.before.append({"role": "user", "content": form.ask_in_chat(example.question, example.options)})
+            self.before.append({"role": "user", "content": form.ask_in_chat(example.question, example.options).text})
             self.before.append({"role": "assistant", "content": _shown_answer(form, example)})
         gap = answer_gap(tokenizer)
         # A single space belongs to the answer's first token; anything else closes the prompt.
         self.prefix = " " if gap.endswith(" ") else ""
         self.closing = gap.removesuffix(" ")
+        # What surrounds the last turn, whatever it says: a search for the question could find it elsewhere.
+        around = self._render(_PLACEHOLDER).split(_PLACEHOLDER)
+        self.around = (around[0], around[1]) if len(around) == 2 else None
 
-    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str]:
-        messages = [*self.before, {"role": "user", "content": self.form.ask_in_chat(question, options)}]
-        return render_chat(self.tokenizer, messages) + self.closing, self.prefix
+    def __call__(self, question: str, options: Sequence[str]) -> tuple[str, str, Block | None]:
+        block = self.form.ask_in_chat(question, options)
+        text = self._render(block.text)
+        return text, self.prefix, self._find(block, text)
+
+    def _render(self, content: str) -> str:
+        return render_chat(self.tokenizer, [*self.before, {"role": "user", "content": content}]) + self.closing
+
+    def _find(self, block: Block, text: str) -> Block | None:
+        """The block's parts in the whole text; None unless it stands there as it is, trimmed at most."""
+        if self.around is None:
+            return None
+        before, after = self.around
+        shown = text[len(before) : len(text) - len(after)]
+        trimmed = block.text.find(shown)
+        same = trimmed >= 0 and shown.strip() == block.text.strip()
+        if not (same and text.startswith(before) and text.endswith(after)):
+            return None
+        return _placed(block, text, len(before) - trimmed)
 
 
-def _ask_moore2025(question: str, options: Sequence[str]) -> str:
-    lines = "".join(f"    {label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
-    return (
+def _placed(block: Block, text: str, shift: int) -> Block:
+    """A block's parts in a text where they stand `shift` characters further on."""
+    start, stop = block.question
+    return Block(text, (start + shift, stop + shift), tuple(label + shift for label in block.labels))
+
+
+def _ask_moore2025(question: str, options: Sequence[str]) -> Block:
+    instruction = (
         "Following is a question and a selection of answer choices. Provide the label for the answer with which you "
-        f"most agree.\n\nQuestion: {question}\n{lines}\nAnswer:"
+        "most agree.\n\n"
     )
+    return _block(f"{instruction}Question: ", question, options, "    ", "\nAnswer:")
 
 
-def _ask_listed(question: str, options: Sequence[str]) -> str:
-    lines = "".join(f"{label}. {option}\n" for label, option in zip(LABELS, options, strict=False))
-    return f"Question: {question}\n{lines}Answer:"
+def _ask_listed(question: str, options: Sequence[str]) -> Block:
+    return _block("Question: ", question, options, "", "Answer:")
 
 
-def _ask_open(question: str, _options: Sequence[str]) -> str:
-    return f"Question: {question}\nAnswer:"
+def _ask_open(question: str, _options: Sequence[str]) -> Block:
+    return _block("Question: ", question, (), "", "Answer:")
 
 
-def _ask_alone(question: str, _options: Sequence[str]) -> str:
-    return question
+def _ask_alone(question: str, _options: Sequence[str]) -> Block:
+    return Block(question, _inside(question, 0))
+
+
+def _block(before: str, question: str, options: Sequence[str], indent: str, after: str) -> Block:
+    """``before`` and the question on a line, one line per option, and ``after``."""
+    text, labels = f"{before}{question}\n", []
+    for label, option in zip(LABELS, options, strict=False):
+        labels.append(len(text) + len(indent))
+        text += f"{indent}{label}. {option}\n"
+    return Block(text + after, _inside(question, len(before)), tuple(labels))
+
+
+def _inside(question: str, before: int) -> tuple[int, int]:
+    """Where a question that stands `before` characters into a text begins and ends, white space aside."""
+    start = before + len(question) - len(question.lstrip())
+    return start, start + len(question.strip())
 
 
 _LETTER_ONLY = "Answer with the letter of one option and nothing else."

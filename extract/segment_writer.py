@@ -67,9 +67,11 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def first_non_finite(values: np.ndarray) -> int | None:
-    """The first row that holds NaN or infinity (uint16: as bfloat16 bits); None if all are finite."""
+def first_non_finite(values: np.ndarray, missing: np.ndarray | None = None) -> int | None:
+    """The first row that holds NaN or infinity (uint16: as bfloat16 bits) where nothing is missing; None if none."""
     fine = (values & 0x7F80) != 0x7F80 if values.dtype == np.uint16 else np.isfinite(values)
+    if missing is not None:
+        fine |= missing
     bad = np.flatnonzero(~fine.reshape(len(values), -1).all(axis=1))
     return int(bad[0]) if len(bad) else None
 
@@ -81,10 +83,19 @@ class SegmentWriter:
         partial: where finished segments go.
         names: per prompt row, what error messages call it (the item's id).
         must_be_finite: arrays in which NaN or infinity stops the run.
+        missing: of those, arrays in which NaN may stand for what a row does not have, and where: bool, one row per
+            prompt, to be broadcast against the array.
     """
 
-    def __init__(self, partial: PartialRun, names: Sequence[str], must_be_finite: Sequence[str]) -> None:
+    def __init__(
+        self,
+        partial: PartialRun,
+        names: Sequence[str],
+        must_be_finite: Sequence[str],
+        missing: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self._partial, self._names, self._finite = partial, names, set(must_be_finite)
+        self._missing = missing or {}
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=QUEUED_BATCHES)
         self._error: BaseException | None = None
         self._columns: dict[int, dict[str, np.ndarray]] = {}
@@ -125,7 +136,8 @@ class SegmentWriter:
     def _store(self, segment: int, rows: list[int], copy: HostCopy, ready: dict[str, np.ndarray]) -> None:
         arrays = copy.arrays() | ready
         for path in sorted(self._finite & set(arrays)):
-            bad = first_non_finite(arrays[path])
+            missing = self._missing.get(path)
+            bad = first_non_finite(arrays[path], None if missing is None else missing[rows])
             if bad is not None:
                 raise NonFiniteError(self._names[rows[bad]], path)
         if segment not in self._columns:

@@ -16,6 +16,7 @@ import torch
 from .bridge import silenced
 from .checkpoints import Checkpoint
 from .forward import BatchResult
+from .positions import PromptPositions
 from .sites import SiteReader
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -30,6 +31,7 @@ def self_test(
     checkpoint: Checkpoint,
     token_ids: Sequence[Sequence[int]],
     reader: SiteReader,
+    positions: Sequence[PromptPositions],
     rows: Sequence[int],
     result: BatchResult,
     *,
@@ -44,12 +46,14 @@ def self_test(
        reported and not judged.
 
     Args:
+        positions: the tokens that are kept of every prompt.
         rows: prompt rows of the batch; the first, the middle and the last are sampled.
         result: what capture left for the batch.
         continuations: of the rows of the batch, for open prompts.
 
     Returns:
-        JSON-serialisable: tolerance, and per reference the largest relative error of logits and of each site.
+        JSON-serialisable: tolerance, and per reference the largest relative error of logits and of each site (at
+        other positions than the last under ``<site> at <position>``).
 
     Raises:
         SelfTestError: an error of 1 or 2 is above the tolerance; the figure is named.
@@ -57,8 +61,9 @@ def self_test(
     tolerance = TOLERANCE[checkpoint.dtype_name]
     places = sorted({0, len(rows) // 2, len(rows) - 1})[:SAMPLE_ROWS]
     outcome: dict[str, Any] = {"tolerance": tolerance, "rows": [int(rows[place]) for place in places]}
-    alone = [run_alone(checkpoint, token_ids[rows[place]], reader) for place in places]
-    outcome["alone"] = _errors(result, places, alone)
+    sampled = [(token_ids[rows[place]], positions[rows[place]]) for place in places]
+    alone = [run_alone(checkpoint, ids, reader, at) for ids, at in sampled]
+    outcome["alone"] = _errors(reader, result, places, sampled, alone)
     if continuations is not None and result.continuations is not None:
         outcome["alone"]["continuations"] = max(
             _continuation_error(checkpoint, token_ids[rows[place]], continuations[place], result.continuations[place])
@@ -70,9 +75,8 @@ def self_test(
         except ValueError as reason:
             outcome["bridge"] = f"not compared: {reason}"
         else:
-            outcome["bridge"] = _errors(
-                result, places, [run_bridge(through, token_ids[rows[place]], reader) for place in places]
-            )
+            references = [run_bridge(through, ids, reader, at) for ids, at in sampled]
+            outcome["bridge"] = _errors(reader, result, places, sampled, references)
     else:
         outcome["bridge"] = "not compared: not asked for"
     for reference in ("alone", "bridge"):
@@ -86,37 +90,52 @@ def self_test(
                         "share_prefix=False takes the plain path; please report the architecture."
                     )
     if checkpoint.dtype_name != "float32":
-        outcome["float32_noise"] = _float32_noise(
-            checkpoint, [token_ids[rows[place]] for place in places], reader, alone
-        )
+        outcome["float32_noise"] = _float32_noise(checkpoint, sampled, reader, alone)
     return outcome
 
 
 @torch.inference_mode()
 def run_alone(
-    checkpoint: Checkpoint, token_ids: Sequence[int], reader: SiteReader
+    checkpoint: Checkpoint, token_ids: Sequence[int], reader: SiteReader, at: PromptPositions | None = None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """One prompt by itself: (logits ``[V]``, site -> ``[L, d]``), no cache, no padding, the model's whole head."""
+    """One prompt by itself: (logits ``[V]``, path -> ``[L, d]``), no cache, no padding, the model's whole head.
+
+    `at` are the tokens to keep, by default the last one; at ``labels`` they give ``[L, K, d]``.
+    """
     ids = torch.as_tensor([token_ids], device=checkpoint.device)
-    with reader.reading(torch.tensor([len(token_ids) - 1], device=checkpoint.device)) as kept:
+    with reader.reading([at or PromptPositions(len(token_ids) - 1)], 0, checkpoint.device) as kept:
         logits = checkpoint.model(input_ids=ids, use_cache=False, return_dict=True).logits[0, -1]
-    return logits, {site: torch.cat([part.to(ids.device) for part in kept[site]]) for site in kept}
+    return logits, {path: torch.cat([part.to(ids.device) for part in kept[path]]) for path in kept}
 
 
 @torch.inference_mode()
 def run_bridge(
-    bridge: Any, token_ids: Sequence[int], reader: SiteReader
+    bridge: Any, token_ids: Sequence[int], reader: SiteReader, at: PromptPositions | None = None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """One prompt through TransformerLens: (logits ``[V]``, site -> ``[L, d]``)."""
+    """One prompt through TransformerLens, as `run_alone` gives it."""
+    at = at or PromptPositions(len(token_ids) - 1)
     ids = torch.as_tensor([token_ids], device=bridge.original_model.get_input_embeddings().weight.device)
     names = [f"blocks.{layer}.hook_{site}" for site in reader.sites for layer in reader.layers]
     with silenced():
         logits, cache = bridge.run_with_cache(ids, attention_mask=torch.ones_like(ids), names_filter=names)
     residual = {
-        site: torch.stack([cache[f"blocks.{layer}.hook_{site}"][0, -1] for layer in reader.layers])
-        for site in reader.sites
+        path: torch.stack(
+            [_of_position(cache[f"blocks.{layer}.hook_{site}"][0], position, at) for layer in reader.layers]
+        )
+        for path, (site, position) in reader.paths.items()
     }
     return logits[0, -1], residual
+
+
+def _of_position(hidden: torch.Tensor, position: str, at: PromptPositions) -> torch.Tensor:
+    """What a position means, on the activations ``[tokens, d]`` of a whole prompt."""
+    if position == "last":
+        return hidden[at.last]
+    if position == "labels":
+        missing = torch.full_like(hidden[0], torch.nan)
+        return torch.stack([hidden[token] if token >= 0 else missing for token in at.labels])
+    start, stop = at.question or (0, 0)
+    return hidden[stop - 1] if position == "question_last" else hidden[start:stop].double().mean(0)
 
 
 @torch.inference_mode()
@@ -137,18 +156,34 @@ def _continuation_error(
 
 
 def _errors(
+    reader: SiteReader,
     result: BatchResult,
     places: Sequence[int],
+    sampled: Sequence[tuple[Sequence[int], PromptPositions]],
     references: Sequence[tuple[torch.Tensor, dict[str, torch.Tensor]]],
 ) -> dict[str, float]:
     worst: dict[str, float] = {"logits": 0.0}
-    for place, (logits, residual) in zip(places, references, strict=True):
+    for place, (_, at), (logits, residual) in zip(places, sampled, references, strict=True):
         worst["logits"] = max(worst["logits"], _relative(_centred(result.logits[place]), _centred(logits)))
-        for site, reference in residual.items():
-            for layer, row in enumerate(reference):
-                error = _relative(result.residual[site][place, layer], row)
-                worst[site] = max(worst.get(site, 0.0), error)
+        captured = {path: values[place] for path, values in result.residual.items()}
+        _residual_errors(reader, captured, residual, at, worst)
     return worst
+
+
+def _residual_errors(
+    reader: SiteReader,
+    captured: dict[str, torch.Tensor],
+    reference: dict[str, torch.Tensor],
+    at: PromptPositions,
+    worst: dict[str, float],
+) -> None:
+    """Raise the figures in `worst` to the errors of one prompt."""
+    listed = [option for option, token in enumerate(at.labels) if token >= 0]
+    for path, (site, position) in reader.paths.items():
+        name = site if position == "last" else f"{site} at {position}"
+        for row, other in zip(captured[path], reference[path], strict=True):
+            error = _relative(row[listed], other[listed]) if position == "labels" else _relative(row, other)
+            worst[name] = max(worst.get(name, 0.0), error)
 
 
 def _centred(logits: torch.Tensor) -> torch.Tensor:
@@ -162,7 +197,10 @@ def _relative(captured: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def _float32_noise(
-    checkpoint: Checkpoint, prompts: Sequence[Sequence[int]], reader: SiteReader, alone: Sequence[Any]
+    checkpoint: Checkpoint,
+    sampled: Sequence[tuple[Sequence[int], PromptPositions]],
+    reader: SiteReader,
+    alone: Sequence[Any],
 ) -> dict[str, float] | str:
     """Relative error of the 16-bit forward against the same weights in float32, or why it was not measured."""
     needed = 4 * sum(parameter.numel() for parameter in checkpoint.model.parameters())
@@ -170,16 +208,14 @@ def _float32_noise(
     if needed > 0.8 * free or len({parameter.device for parameter in checkpoint.model.parameters()}) > 1:
         return f"not measured: a float32 copy needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
     wide = Checkpoint(copy.deepcopy(checkpoint.model).float(), checkpoint.tokenizer, checkpoint.id, checkpoint.name)
-    twin = SiteReader(wide, reader.sites, reader.layers)
+    twin = SiteReader(wide, reader.sites, reader.layers, reader.positions)
     worst = {"logits": 0.0, "largest_logit_difference": 0.0}
-    for prompt, (logits, residual) in zip(prompts, alone, strict=True):
-        reference, states = run_alone(wide, prompt, twin)
+    for (ids, at), (logits, residual) in zip(sampled, alone, strict=True):
+        reference, states = run_alone(wide, ids, twin, at)
         worst["logits"] = max(worst["logits"], _relative(_centred(logits), _centred(reference)))
         gap = (_centred(logits) - _centred(reference)).abs().max()
         worst["largest_logit_difference"] = max(worst["largest_logit_difference"], float(gap))
-        for site, rows in states.items():
-            for row, other in zip(residual[site], rows, strict=True):
-                worst[site] = max(worst.get(site, 0.0), _relative(row, other))
+        _residual_errors(reader, residual, states, at, worst)
     return worst
 
 

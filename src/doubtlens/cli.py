@@ -16,7 +16,7 @@ __all__ = ["app"]
 _FIRST = (
     "model", "checkpoint", "revision", "source", "weights", "tokenizer", "dtype", "device", "n_layers", "d_model",
     "vocab_size", "dataset", "items", "excluded", "prompt", "chat", "setting", "option_order", "permutations",
-    "scorings", "sites", "layers", "logits", "created", "timings", "self_test",
+    "scorings", "sites", "layers", "positions", "logits", "created", "timings", "self_test",
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def run(study: StudyFile, quiet: Quiet = False, debug: Debug = False) -> None:
 
     A run that was interrupted goes on at its last whole segment.
     """
-    _run(study, ("extract", "probe", "analyze", "report"), (), quiet, debug)
+    _run(study, ("extract", "probe", "represent", "analyze", "report"), (), quiet, debug)
 
 
 @app.command()
@@ -71,6 +71,12 @@ def extract(study: StudyFile, redo: Redo = False, quiet: Quiet = False, debug: D
 def probe(study: StudyFile, redo: Redo = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Only compute the signals of complete run files."""
     _run(study, ("probe",), ("probe",) * redo, quiet, debug)
+
+
+@app.command()
+def represent(study: StudyFile, redo: Redo = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Only ask more of the probes: controls, both targets, other runs, interventions."""
+    _run(study, ("represent",), ("represent",) * redo, quiet, debug)
 
 
 @app.command()

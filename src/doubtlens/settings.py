@@ -74,7 +74,8 @@ def _measures(value: list[str] | None) -> list[str] | None:
     return value
 
 
-Site = Literal["resid_pre", "resid_mid", "resid_post"]
+Site = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
+Position = Literal["last", "question_last", "question_mean", "labels"]
 Scoring = Literal["label_single", "label_variants", "text_sum", "text_mean"]
 Target = Literal[
     "human_entropy_normalized", "human_entropy", "human_correct", "recall_correct", "response_time_ms", "correct"
@@ -161,7 +162,17 @@ class QuestionSettings(Section):
 class CaptureSettings(Section):
     """What a run file keeps of the forward passes."""
 
-    sites: list[Site] = Field(["resid_post"], min_length=1, description="Places in the residual stream that are kept.")
+    sites: list[Site] = Field(
+        ["resid_post"],
+        min_length=1,
+        description="What is kept of each layer: the residual stream before, in and after it, and what attention and "
+        "MLP add to it.",
+    )
+    positions: list[Position] = Field(
+        ["last"],
+        description="Tokens at which it is kept: last (always), question_last, question_mean, and labels where the "
+        "prompt lists options.",
+    )
     layers: Annotated[Any, BeforeValidator(_layers)] = Field(
         "all", description="Layers that are kept: all, or a list of numbers counted from 0."
     )

@@ -115,6 +115,7 @@ def extract_runs(pipeline: Pipeline) -> list[Path]:
 def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, items: "pd.DataFrame") -> Made:
     from .extract import extract
     from .extract.chat import has_chat_template
+    from .extract.positions import positions_of_prompt
 
     study = pipeline.study
     checkpoint = loaded.get()
@@ -129,6 +130,7 @@ def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, it
         chat=question.chat,
         sites=study.capture.sites,
         layers=study.capture.layers,
+        positions=positions_of_prompt(question.prompt, study.capture.positions),
         logits=study.capture.logits,
         option_order=question.option_order,
         permutations=question.permutations,

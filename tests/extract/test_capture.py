@@ -20,7 +20,7 @@ from doubtlens.extract.labels import LabelTokenError
 from doubtlens.extract.segment_writer import NonFiniteError
 from doubtlens.extract.segments import partial_folder
 from doubtlens.extract.selftest import SelfTestError, run_bridge
-from doubtlens.extract.sites import SiteReader, find_blocks
+from doubtlens.extract.sites import SITES, SiteReader, find_blocks
 from doubtlens.extract.store import Run
 
 FAMILIES = ("llama", "mistral", "gemma2", "gemma3", "qwen3", "granite", "cohere", "gpt_neox")
@@ -106,7 +106,7 @@ def test_every_site_equals_the_hooks_of_transformer_lens(
     family: str, tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path
 ) -> None:
     checkpoint = tiny(family)
-    sites = ["resid_pre", "resid_post"] if family in PARALLEL else ["resid_pre", "resid_mid", "resid_post"]
+    sites = [site for site in SITES if site != "resid_mid" or family not in PARALLEL]
     run = run_of(checkpoint, items.iloc[:6], tmp_path / "run.h5", sites=sites, layers=[0, 2, 3])
     bridge, reader = checkpoint.bridge(), SiteReader(checkpoint, sites, [0, 2, 3])
     for row in range(len(run.rows)):
@@ -114,7 +114,8 @@ def test_every_site_equals_the_hooks_of_transformer_lens(
         np.testing.assert_allclose(run.logits()[row], logits, **TOLERANCE)
         for site in sites:
             for place, layer in enumerate(reader.layers):
-                np.testing.assert_allclose(run.residual(layer, site)[row], residual[site][place], **TOLERANCE)
+                expected = residual[f"residual/{site}"][place]
+                np.testing.assert_allclose(run.residual(layer, site)[row], expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -261,9 +262,9 @@ def test_the_self_test_stops_a_run_whose_numbers_are_wrong(
 
     def one_layer_shifted(self: Forwarder, batch: Any, continuations: Any = None) -> Any:
         result = right(self, batch, continuations)
-        residual = result.residual["resid_post"].clone()
+        residual = result.residual["residual/resid_post"].clone()
         residual[:, 1] *= 1.001
-        result.residual["resid_post"] = residual
+        result.residual["residual/resid_post"] = residual
         return result
 
     monkeypatch.setattr(Forwarder, "run", one_layer_shifted)
