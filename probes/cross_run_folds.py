@@ -83,7 +83,7 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
     test: list[tuple[Array, ...]] = [()] * len(runs)
     notes: list[str | None] = [None] * len(runs)
     for number in np.unique(family):
-        members = np.flatnonzero(family == number)
+        members = np.flatnonzero(family == number).tolist()
         names = " and ".join(repr(runs[member].name) for member in members)
         together = np.concatenate([links[member] for member in members])
         if len(members) > 1 and len(np.unique(together)) == 1:

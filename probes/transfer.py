@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from . import scores
 from .cross_run_folds import RunRows, cross_run_folds, question_keys
@@ -27,6 +26,8 @@ from .folds import Folds, TargetError, check_target, is_binary, name_rows, permu
 from .layers import RunTarget, item_activations, progress_bar, run_groups, run_target
 from .linear import RIDGE_PENALTIES, check_penalties
 from .measure_table import unknown_name
+from .probed_rows import nested_layer
+from .sweep import _device, _threads
 from .transfer_fits import RESCALE, TransferFit, transfer_fits
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def transfer_matrix(
     n_permutations: int = 1000,
     permute: str | None = None,
     missing: str = "drop",
+    device: str = "auto",
     progress: bool = True,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
@@ -82,19 +84,21 @@ def transfer_matrix(
         n_permutations: size of the null of `p`.
         permute: "within" groups (default with groups), "groups" or "free"; see `folds.permutation_drawer`.
         missing: items whose target is missing: "drop" (counted) or "raise".
+        device: where torch fits: `cpu`, `cuda`, ...; `auto` takes a GPU where there is one.
         progress: show a progress bar on stderr.
         rng: source of folds, resamples and permutations.
 
     Returns:
         One row per ordered pair: `train`, `test` (names); `target`, `scoring` ("a -> b" where the two differ),
-        `site`, `position`, `layer` (with "nested" the one chosen most often), `nested`, `rescale`; `train_model`,
-        `train_dataset`, `train_prompt` and the same of `test_`; `n_train` and `n_test` rows with a target,
-        `n_train_missing`, `n_test_missing`, `n_shared` test rows whose question is in the training run, `folds`
-        (missing where the probe was fitted to all rows), `n_groups` of the test run; `score_name` (`pearson`, or
-        `auroc` for a 0/1 target), `score`, `ci_low`, `ci_high` (95 % bootstrap over test rows, whole groups, the
-        probes held fixed), `r2` (continuous targets: of the predictions as they are, against the mean of the test run's rows
-        outside the fold, of all its rows without folds; at most 1, below 0 where mean or scale does not transfer), `p` (one-sided, the test target permuted, predictions held
-        fixed), `permutation`, `n_permutations`, `note`.
+        `site`, `position`, `layer` (missing where folds chose different ones: see `note`), `nested`, `rescale`;
+        `train_model`, `train_dataset`, `train_prompt` and the same of `test_`; `n_train` and `n_test` rows with a
+        target, `n_train_missing`, `n_test_missing`, `n_shared` test rows whose question is in the training run,
+        `folds` (missing where the probe was fitted to all rows), `n_groups` of the test run; `score_name` (`pearson`,
+        or `auroc` for a 0/1 target), `score`, `ci_low`, `ci_high` (95 % bootstrap over test rows, whole groups, the
+        probes held fixed); `r2` (continuous targets: predictions as they are, against the mean of the test run's
+        rows outside the fold, or of all its rows without folds; at most 1, below 0 where mean or scale does not
+        transfer); `p` (one-sided, the test target permuted, predictions held fixed), `permutation`,
+        `n_permutations`, `note`.
 
     Raises:
         ValueError: fewer than two runs, runs of one name, of different depth or width, an unknown name.
@@ -111,14 +115,16 @@ def transfer_matrix(
     _refuse_contradictions(sides, target)
     seed = int(rng.integers(2**63))
     folds = cross_run_folds([side.rows for side in sides], n_splits=n_splits, seed=seed)
+    where = _device(device)
     fits = transfer_fits([side.rows for side in sides], folds)
+    largest = max(len(side.y) for side in sides)
     binary = all(is_binary(side.y) for side in sides)
-    with progress_bar(f"transfer of {target}", progress) as report, threadpool_limits(1, user_api="blas"):
+    with progress_bar(f"transfer of {target}", progress) as report, _threads(largest):
         for done, number in enumerate(layers):
             features = [side.features(number, site, position) for side in sides]
             _same_width(sides, features, number)
             for fit in fits:
-                fit.offer(number, features, grid, rescale)
+                fit.offer(number, features, grid, rescale, device=where)
             if report is not None:
                 report(done + 1, len(layers))
     keys = {"target": target, "site": site, "position": position, "nested": layer == "nested", "rescale": rescale}
@@ -130,19 +136,20 @@ def transfer_matrix(
         for b, second in enumerate(sides):
             own = [fit for fit in fits if fit.train == a and fit.part_of(b) is not None]
             linked = folds.linked(a, b)
+            chosen, split = nested_layer(np.array([fit.layer for fit in own]))
             facts = {
                 "train": first.name,
                 "test": second.name,
                 "scoring": _both(first.target.scoring, second.target.scoring),
-                "layer": _most_frequent([fit.layer for fit in own]),
+                "layer": chosen,
                 **first.keys("train"),
                 **second.keys("test"),
                 "n_shared": int(sum(key in first.known for key in second.rows.questions)),
                 "folds": len(own) if linked else None,
-                **tests[b].scored(own, b, binary, folds.notes[b] if linked else None),
+                **tests[b].scored(own, b, binary, [folds.notes[b] if linked else None, split]),
             }
             rows.append({**keys, **facts})
-    return pd.DataFrame(rows)[list(COLUMNS)].astype({"folds": "Int64", "n_groups": "Int64"})
+    return pd.DataFrame(rows)[list(COLUMNS)].astype(dict.fromkeys(("layer", "folds", "n_groups"), "Int64"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +240,7 @@ class _Test:
         permuted = np.column_stack([side.y[draw(rng)] for _ in range(n_permutations)])
         return cls(side.y, whole.n_groups, weights, permuted, scheme)
 
-    def scored(self, fits: list[TransferFit], run: int, binary: bool, note: str | None) -> dict[str, Any]:
+    def scored(self, fits: list[TransferFit], run: int, binary: bool, known: list[str | None]) -> dict[str, Any]:
         """Put the predictions of the fits together and score them."""
         n = len(self.y)
         prediction, deviation, baseline = np.empty(n), np.empty(n), np.empty(n)
@@ -258,14 +265,14 @@ class _Test:
             p = np.nan
             if not np.isnan(score):
                 p = scores.p_value(score, scores.pearson_columns(self.permuted, deviation[:, None]))
-        notes = [note] if note else []
+        notes = [note for note in known if note]
         if flat:
             notes.append("the training run's activations are the same in every row")
         elif np.isnan(score):
             notes.append("the predictions are the same in every row")
         elif np.isnan(low):
             notes.append("no interval: too many resamples have no score")
-        r2 = np.nan if binary else float(scores.r2(y[:, None], prediction[:, None], baseline[:, None])[0])
+        r2 = np.nan if binary else float(scores.r2(y, prediction, baseline))
         return {
             "n_groups": self.n_groups,
             "score_name": "auroc" if binary else "pearson",
@@ -372,8 +379,3 @@ def _refuse_contradictions(sides: Sequence[_Side], target: str) -> None:
 
 def _both(first: str | None, second: str | None) -> str | None:
     return first if first == second else f"{first} -> {second}"
-
-
-def _most_frequent(numbers: list[int]) -> int:
-    values, counts = np.unique(numbers, return_counts=True)
-    return int(values[np.argmax(counts)])

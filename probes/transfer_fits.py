@@ -57,7 +57,15 @@ class TransferFit:
         self._blocks = inner_blocks(codes)
         self._least_error = np.inf
 
-    def offer(self, layer: int, features: Sequence[Array], penalties: Sequence[float], rescale: str) -> None:
+    def offer(
+        self,
+        layer: int,
+        features: Sequence[Array],
+        penalties: Sequence[float],
+        rescale: str,
+        *,
+        device: str = "cpu",
+    ) -> None:
         """Fit at a layer, and keep the predictions if no layer before had as small a held-out error.
 
         Args:
@@ -65,10 +73,11 @@ class TransferFit:
             features: activations [n, d] of every run at that layer.
             penalties: ascending, to choose from by held-out error.
             rescale: one of `RESCALE`.
+            device: where torch fits.
         """
         own = features[self.train][self.rows]
         scaler = Standardization.of(own)
-        path = RidgePath.of(scaler.apply(own))
+        path = RidgePath.of(scaler.apply(own), device=device)
         target = self.y[:, None]
         errors = path.held_out_errors(target, penalties, self._blocks)[:, 0]
         chosen = int(smallest_error(errors[:, None])[0])
