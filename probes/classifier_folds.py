@@ -8,7 +8,7 @@ import numpy as np
 
 from .fold_fit import FoldFit
 from .folds import INNER_BLOCKS, inner_blocks
-from .linear import LOGISTIC_STEPS, LOGISTIC_TOLERANCE, shrinkage_penalty
+from .linear import shrinkage_penalty
 from .logistic_path import LogisticPath
 from .ridge_path import Array, RidgePath, Standardization
 
@@ -112,13 +112,7 @@ def logistic_fold(
 ) -> FoldFit:
     """Logistic regression as `LogisticProbe` fits it, for all targets at once; predictions are probabilities."""
     scaler = Standardization.of(train)
-    path = LogisticPath(
-        scaler.apply(train),
-        caller="The logistic probe",
-        tol=LOGISTIC_TOLERANCE,
-        max_iter=LOGISTIC_STEPS,
-        device=device,
-    )
+    path = LogisticPath(scaler.apply(train), caller="The logistic probe", device=device)
     losses, starts = path.inner_log_loss(targets, penalties, codes)
     chosen, columns = losses.argmin(axis=0), np.arange(targets.shape[1])
     penalty = np.asarray(penalties)[chosen]

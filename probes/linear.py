@@ -19,13 +19,11 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .folds import group_codes, inner_blocks
-from .logistic_path import LogisticPath
+from .logistic_path import MAX_ITER, TOLERANCE, LogisticPath
 from .ridge_path import Array, RidgePath, Standardization, smallest_error
 
 RIDGE_PENALTIES = tuple(10.0**power for power in range(8))  # 1 to 10^7
 LOGISTIC_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-LOGISTIC_TOLERANCE = 1e-12  # nats per row
-LOGISTIC_STEPS = 100
 
 
 class RidgeProbe(RegressorMixin, BaseEstimator):
@@ -145,8 +143,8 @@ class LogisticProbe(_BinaryLinearProbe):
     def __init__(
         self,
         C: float | Sequence[float] = LOGISTIC_PENALTIES,
-        max_iter: int = LOGISTIC_STEPS,
-        tol: float = LOGISTIC_TOLERANCE,
+        max_iter: int = MAX_ITER,
+        tol: float = TOLERANCE,
     ) -> None:
         self.C = C
         self.max_iter = max_iter
@@ -225,7 +223,7 @@ def shrinkage_penalty(path: RidgePath) -> float:
 
     With S the covariance of n standardised rows, shrunk to (1 - r) S + r I by Ledoit and Wolf's r, the penalty is
     n r / (1 - r). The rule is label-free. `sklearn.covariance.ledoit_wolf` gives the same r from d x d products; here
-    it follows from the eigenvalues and the lengths of the rows. Kept below 10^9 n, where nothing but the mean
+    it follows from the eigenvalues and the lengths of the rows. Kept below 10^7 n, where nothing but the mean
     difference itself is left.
     """
     rows, values = path.rows, path.eigenvalues
@@ -237,7 +235,7 @@ def shrinkage_penalty(path: RidgePath) -> float:
     distance = product / d - mean**2
     error = (np.sum(np.sum(rows**2, axis=1) ** 2) / n - product) / (n * d)
     shrinkage = min(error / distance, 1.0) if error > 0 and distance > 0 else 0.0
-    return n * shrinkage / max(1 - shrinkage, 1e-9)
+    return n * shrinkage / max(1 - shrinkage, 1e-7)
 
 
 def check_penalties(penalties: object, param: str, caller: str) -> list[float]:

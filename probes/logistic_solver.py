@@ -25,12 +25,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
-TOLERANCE = 1e-12  # nats per row
-MAX_NEWTON = 100
 FORCING = 0.1  # residual of a Newton system, relative to the gradient
-ROUNDING = 1e-15
+ROUNDING = 1e-15  # of a gradient, relative to the product of the sizes that it is made of
+COMPACT = 0.8  # share of problems still open at which the others are taken out of the batch
 MAX_HALVINGS = 40
 MAX_INTERCEPT = 100
 INTERCEPT_TOLERANCE = 1e-12  # sum of the residuals, relative to that of their sizes
@@ -66,8 +65,8 @@ def solve_logistic(
     *,
     row_weights: Tensor | None = None,
     start: Tensor | None = None,
-    tol: float = TOLERANCE,
-    max_iter: int = MAX_NEWTON,
+    tol: float,
+    max_iter: int,
 ) -> LogisticSolution:
     """Minimise the objective of P problems; see the module for the method and the certificate.
 
@@ -136,8 +135,8 @@ def solve_logistic(
             square, precise, finished = square[..., kept], precise[..., kept], finished[..., kept]
         # A system need not be solved better than the last step asks for.
         enough = torch.maximum(FORCING**2 * square, precise / 4).masked_fill(finished, torch.inf)
-        direction, change = _newton_direction(rows, state, open_.c, spread, enough)
-        open_.step(state, direction, change)
+        direction = _newton_direction(rows, state, open_.c, spread, enough)
+        open_.step(state, direction, direction @ rows.mT)
         open_.n_iter = open_.n_iter + ~finished
     return solution
 
@@ -179,8 +178,8 @@ class _Problems:
 
     def objective(self, weights: Tensor, margins: Tensor) -> Tensor:
         """F [..., P, 1] at the margins z_i w + b."""
-        loss = (self.row_weights * softplus(self.signs * margins)).sum(-1, keepdim=True)
-        return 0.5 * weights.square().sum(-1, keepdim=True) + self.c * loss
+        log_likelihood = (self.row_weights * logsigmoid(-self.signs * margins)).sum(-1, keepdim=True)
+        return 0.5 * weights.square().sum(-1, keepdim=True) - self.c * log_likelihood
 
     def step(self, state: _State, direction: Tensor, change: Tensor) -> None:
         """Go along the direction, which changes the scores by `change`, the intercept following."""
@@ -217,61 +216,53 @@ class _State:
         return _State(*(value.index_select(axis, kept) for value in vars(self).values()))
 
 
-def _newton_direction(rows: Tensor, state: _State, c: Tensor, spread: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve H d = -gradient by preconditioned conjugate gradients until ||residual||^2 <= enough.
+def _newton_direction(rows: Tensor, state: _State, c: Tensor, spread: Tensor, enough: Tensor) -> Tensor:
+    """Solve H d = -gradient by preconditioned conjugate gradients until ||residual||^2 <= enough; d [..., P, r].
 
     H v = v + C Z^T D (Z v - its mean weighted by D), the Hessian once the intercept follows.
-
-    Returns:
-        d [..., P, r], and Z d [..., P, n].
     """
-    solution, solution_scores = torch.zeros_like(state.gradient), torch.zeros_like(state.curvature)
+    solution = torch.zeros_like(state.gradient)
     place = torch.arange(solution.shape[-2], device=rows.device)
-    direction, scores, residual = solution.clone(), solution_scores.clone(), -state.gradient
-    curvature, total = state.curvature, state.total
-    diagonal = 1 + c * spread * total
-    search = residual / diagonal
+    direction, residual = solution.clone(), -state.gradient
+    curvature, total, enough = state.curvature, state.total, enough[..., None]
+    inverse_diagonal = 1 / (1 + c * spread * total)
+    search = residual * inverse_diagonal
     product = (residual * search).sum(-1, keepdim=True)
-    enough = enough[..., None]
     live = residual.square().sum(-1, keepdim=True) > enough
     for _ in range(2 * solution.shape[-1] + 10):
         going = live.reshape(-1, len(place)).any(0)
-        if going.sum() <= 0.8 * len(place):
+        n_going = int(going.sum())
+        if n_going <= COMPACT * len(place):
             gone, kept = (~going).nonzero()[:, 0], going.nonzero()[:, 0]
-            solution[..., place[gone], :], solution_scores[..., place[gone], :] = (
-                direction[..., gone, :],
-                scores[..., gone, :],
-            )
+            solution[..., place[gone], :] = direction[..., gone, :]
             place = place[kept]
-            if not len(place):
-                return solution, solution_scores
-            direction, scores, residual, search, product, live, enough, curvature, total, c, diagonal = (
+            if not n_going:
+                return solution
+            direction, residual, search, product, live, enough, curvature, total, c, inverse_diagonal = (
                 value.index_select(-2, kept)
                 for value in (
-                    direction, scores, residual, search, product, live, enough, curvature, total, c, diagonal
+                    direction, residual, search, product, live, enough, curvature, total, c, inverse_diagonal
                 )
             )  # fmt: skip
-        search_scores = search @ rows.mT
-        weighted = curvature * search_scores
+        weighted = curvature * (search @ rows.mT)
         weighted.addcmul_(curvature, weighted.sum(-1, keepdim=True) / total, value=-1)
         curved = torch.addcmul(search, c, weighted @ rows)
+        # A finished problem rests: it may have nothing left to divide by.
         length = torch.where(live, product / (search * curved).sum(-1, keepdim=True), 0)
         direction.addcmul_(length, search)
-        scores.addcmul_(length, search_scores)
         residual.addcmul_(length, curved, value=-1)
-        scaled = residual / diagonal
+        scaled = residual * inverse_diagonal
         following = (residual * scaled).sum(-1, keepdim=True)
         search = torch.addcmul(scaled, torch.where(live, following / product, 0), search)
         product = following
         live = live & (residual.square().sum(-1, keepdim=True) > enough)
-    solution[..., place, :], solution_scores[..., place, :] = direction, scores
-    return solution, solution_scores
+    solution[..., place, :] = direction
+    return solution
 
 
 def _class_weights(signs: Tensor, row_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weight of the rows of label 0 and of label 1, both [..., P, 1] and above 0."""
-    total, difference = row_weights.sum(-1, keepdim=True), (row_weights * signs).sum(-1, keepdim=True)
-    negative, positive = (total + difference) / 2, (total - difference) / 2
+    negative, positive = ((row_weights * (signs == sign)).sum(-1, keepdim=True) for sign in (1, -1))
     one_class = ((negative <= 0) | (positive <= 0))[..., 0]
     if one_class.any():
         raise ValueError(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
@@ -147,6 +148,9 @@ def test_logistic_equals_scikit_learn(n, d):
     assert probe.classes_.tolist() == ["sure", "unsure"]
     assert np.allclose(probe.predict_proba(new), oracle.predict_proba(new), atol=1e-4)
     assert (probe.predict(new) == oracle.predict(new)).all()
+    difference = probe.coef_ * features.std(0) - oracle[1].coef_[0]
+    assert np.linalg.norm(difference) <= 2e-4 * np.linalg.norm(oracle[1].coef_)
+    assert probe.suboptimality_ <= 1e-10
 
 
 def test_logistic_chooses_by_grouped_log_loss():
@@ -179,17 +183,21 @@ def test_mass_mean_is_the_difference_of_means():
     assert np.allclose(direction / np.linalg.norm(direction), difference / np.linalg.norm(difference))
 
 
-def test_whitened_mass_mean_is_linear_discriminant_analysis():
-    features, _, labels = made(400, 8)
-    oracle = LinearDiscriminantAnalysis(solver="lsqr").fit(StandardScaler().fit_transform(features), labels)
+@pytest.mark.parametrize(("n", "d"), [(400, 8), *SHAPES])
+def test_whitened_mass_mean_is_linear_discriminant_analysis(n, d):
+    features, _, labels = made(n, d)
+    features = features + features.std(0) * np.random.default_rng(4).standard_normal((n, 1))  # they correlate
+    rows = StandardScaler().fit_transform(features)
+    rate = ledoit_wolf_shrinkage(rows, assume_centered=True)
+    assert 0.001 < rate < 0.9
+    # (1 - rate) S_within + rate I, written as scikit-learn does, with the mean variance within the classes.
+    within = sum(rows[labels == label].var(axis=0).mean() * np.mean(labels == label) for label in (0, 1))
+    added = rate / (1 - rate) / within
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=added / (1 + added))
+    expected = oracle.fit(rows, labels).coef_[0]
     direction = MassMeanProbe(whiten=True).fit(features, labels).coef_ * features.std(0)
-    plain = MassMeanProbe().fit(features, labels).coef_ * features.std(0)
-
-    def cosine(a, b):
-        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-
-    assert cosine(direction, oracle.coef_[0]) > 0.99  # Ledoit-Wolf shrinks a little
-    assert cosine(plain, oracle.coef_[0]) < cosine(direction, oracle.coef_[0])
+    cosine = direction @ expected / np.linalg.norm(direction) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("probe", [LogisticProbe(C=1e-3), MassMeanProbe(), MassMeanProbe(whiten=True)])
