@@ -28,6 +28,8 @@ from .layers import (
     sweep_run,
 )
 from .measure_table import unknown_name
+from .output_columns import OneStatistics, output_columns
+from .stacking import Stacked, stack
 from .sweep import LayerSweep
 from .targets import human_targets
 
@@ -45,6 +47,8 @@ HUMAN_COLUMNS = (
     "recall_correct",
     "response_time_ms",
 )
+# What the table holds of each target that was probed, before its name.
+PREDICTED = ("probe", "measures", "probe_and_measures", "baseline", "mean", "fold")
 SIGNALS_SUFFIX, LAYERS_SUFFIX = ".signals.parquet", ".layers.parquet"
 
 
@@ -56,9 +60,12 @@ class Signals:
         table: one row per item, scoring and nucleus: keys, measures, `choice`, `choice_ties`, `correct` (NaN
             where no answer is known), `answer`, `choice_log_probabilities` (list of K natural-log scores in
             option order, not renormalised), `responses`, `respondents`, `subject`, the human targets, and
-            `probe_{target}`: the nested out-of-fold prediction of the target, for `correct` a probability,
-            comparable between folds (`LayerSweep.comparable_predictions`); NaN where the target is missing or
-            could not be probed.
+            for each target probed out-of-fold predictions, NaN where the target is missing or could not be probed:
+            `probe_{target}` from the nested probe, `measures_{target}` from every output measure of the run,
+            `probe_and_measures_{target}` from both (`stacking`), for `correct` probabilities, all three comparable
+            between folds (`LayerSweep.comparable_predictions`); `fold_{target}`, the outer fold, `baseline_{target}`,
+            the target's mean over its training rows, and `mean_{target}`, that over all rows, by which the baseline
+            was replaced.
         layers: the tables of `probe_layers` for every target (and scoring) that could be probed.
         skipped: target (with its scoring) -> why it could not be probed.
     """
@@ -162,7 +169,8 @@ def signals(
         if name not in (*HUMAN_TARGETS, "correct"):
             known = [*HUMAN_TARGETS, "correct"]
             raise ValueError(unknown_name("targets", "signals", "a target", name, known))
-    table = _measure_rows(run, scorings, nuclei)
+    cached = OneStatistics(run)
+    table = _measure_rows(run, cached, scorings, nuclei)
     wanted = [
         run_target(run, name, scoring) for name in targets for scoring in (scorings if name == "correct" else (None,))
     ]
@@ -181,24 +189,42 @@ def signals(
             found = dict(zip(distinct, swept, strict=True))
             results += [(target, found[target.values.tobytes()]) for target in together]
     for name in targets:
-        table[f"probe_{name}"] = np.nan
+        for kind in PREDICTED:
+            table[f"{kind}_{name}"] = pd.array([pd.NA] * len(table), dtype="Int64") if kind == "fold" else np.nan
+    columns = output_columns(cached) if results else pd.DataFrame()
+    stacked: dict[int, Stacked] = {}
     for target, result in results:
-        prediction = np.full(len(run.items), np.nan)
-        prediction[np.isfinite(target.values)] = result.comparable_predictions()
-        rows = slice(None) if target.scoring is None else table["scoring"] == target.scoring
-        repeats = len(table.loc[rows]) // len(run.items)
-        table.loc[rows, f"probe_{target.name}"] = np.tile(prediction, repeats)
+        present = np.isfinite(target.values)
+        if id(result) not in stacked:
+            stacked[id(result)] = stack(result, columns[present])
+        for kind, values in _predicted(stacked[id(result)]).items():
+            whole = pd.Series(np.nan, index=range(len(run.items)), dtype="Int64" if kind == "fold" else "float64")
+            whole[present] = values
+            rows = slice(None) if target.scoring is None else table["scoring"] == target.scoring
+            repeats = len(table.loc[rows]) // len(run.items)
+            table.loc[rows, f"{kind}_{target.name}"] = pd.concat([whole] * repeats).to_numpy()
     tables = [layer_table(run, target, result, site, position) for target, result in results]
     layer_rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     # Text columns get the dtype that they will have when read back.
     return Signals(table.infer_objects(), layer_rows.infer_objects(), skipped)
 
 
-def _measure_rows(run: Run, scorings: Sequence[str], nuclei: Sequence[str]) -> pd.DataFrame:
+def _predicted(stacked: Stacked) -> dict[str, np.ndarray]:
+    """The columns of one target, for the rows that have it."""
+    return {
+        "probe": stacked.comparable(stacked.probe),
+        "measures": stacked.comparable(stacked.measures),
+        "probe_and_measures": stacked.comparable(stacked.both),
+        "baseline": stacked.baseline,
+        "mean": np.full(len(stacked.baseline), stacked.mean),
+        "fold": stacked.fold,
+    }
+
+
+def _measure_rows(run: Run, cached: OneStatistics, scorings: Sequence[str], nuclei: Sequence[str]) -> pd.DataFrame:
     """Measures and targets, blocks of N rows by scoring and then nucleus."""
     from .measures import output_measures  # loads torch, which reading saved signals does not need
 
-    cached = _OneStatistics(run)
     human = human_targets(run.items)[list(HUMAN_COLUMNS)]
     items = run.items.reindex(columns=["subject", "respondents"]).reset_index(drop=True)
     items["respondents"] = items["respondents"].astype("Int64")
@@ -220,20 +246,6 @@ def _measure_rows(run: Run, scorings: Sequence[str], nuclei: Sequence[str]) -> p
             measures = output_measures(cached, scoring=scoring, nucleus=nucleus)
             blocks.append(pd.concat([measures, own, items, human], axis=1))
     return pd.concat(blocks, ignore_index=True)
-
-
-class _OneStatistics:
-    """A run whose vocabulary-wide statistics are computed once for all scorings and nuclei."""
-
-    def __init__(self, run: Run) -> None:
-        self._statistics = run.statistics()
-        self.items: pd.DataFrame = run.items
-        self.info: Mapping[str, Any] = run.info
-        self.scorings: Sequence[str] = run.scorings
-        self.choice_scores = run.choice_scores
-
-    def statistics(self) -> pd.DataFrame:
-        return self._statistics
 
 
 def _able(

@@ -1,0 +1,92 @@
+"""Out-of-fold ridge predictions from features of one's own making, the penalty chosen inside each training fold.
+
+What a sweep does to a layer, for features that are no activations: measures of the output, lengths, words. Features may
+be made anew in each fold, from its training rows, so that nothing fitted to make them has seen a test row. The inner
+rows that choose the penalty are those of the sweep (`folds.inner_blocks`); within a training fold they share what was
+fitted to make the features, which never sees a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .folds import Folds, inner_blocks
+from .linear import RIDGE_PENALTIES
+from .ridge_path import RidgePath, Standardization, smallest_error
+
+Array = np.ndarray
+
+FoldFeatures = Callable[[int, Array, Array], tuple[Array, Array]]
+"""From a fold's number, its training rows [n] and its test rows [k] to their features, [n, q] and [k, q]."""
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Predictions of n rows over F outer folds.
+
+    Attributes:
+        predictions: [n], each row by a model that never saw it.
+        inner: [F, n], for each fold the predictions of its training rows by inner models that never saw them; NaN in
+            the test rows.
+        penalties: [F], as chosen.
+        n_features: [F], those that vary in the training rows.
+    """
+
+    predictions: Array
+    inner: Array
+    penalties: Array
+    n_features: Array
+
+
+def nested_ridge(
+    features: FoldFeatures | Array,
+    y: Array,
+    folds: Folds,
+    *,
+    penalties: Sequence[float] = RIDGE_PENALTIES,
+    scale: bool = True,
+    strengths: Array | None = None,
+) -> OutOfFold:
+    """Predict each row by a ridge regression on the rows outside its fold.
+
+    Args:
+        features: [n, q], or a function that makes them for one fold.
+        y: [n] target.
+        folds: the outer folds.
+        penalties: to choose from, ascending; on squared weights of the features as they are after scaling.
+        scale: divide each feature by its standard deviation over the training rows; otherwise they are only centred.
+        strengths: [q], multiplied into the scaled features: a feature of strength s has a penalty of s^-2 times that of
+            one of strength 1.
+
+    Returns:
+        The predictions; where no feature varies, the mean of the training rows.
+    """
+    predictions = np.empty(len(y))
+    inner = np.full((len(folds.test), len(y)), np.nan)
+    chosen, widths = np.empty(len(folds.test)), np.empty(len(folds.test), dtype=np.int64)
+    # Problems this small are slower on threads that wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        for fold, test in enumerate(folds.test):
+            train = folds.train(fold)
+            of_train, of_test = features(fold, train, test) if callable(features) else (features[train], features[test])
+            scaler = Standardization.of(of_train)
+            varies = scaler.inverse_scale > 0
+            weight = scaler.inverse_scale if scale else varies.astype(np.float64)
+            scaler = Standardization(scaler.mean, weight if strengths is None else weight * strengths)
+            widths[fold] = varies.sum()
+            target = y[train][:, None]
+            if not varies.any():
+                predictions[test], inner[fold, train], chosen[fold] = target.mean(), target.mean(), np.nan
+                continue
+            path = RidgePath.of(scaler.apply(of_train))
+            blocks = inner_blocks(None if folds.group_codes is None else folds.group_codes[train])
+            best = smallest_error(path.held_out_errors(target, penalties, blocks))
+            chosen[fold] = np.asarray(penalties)[best[0]]
+            predictions[test] = path.predict(path.coordinates(scaler.apply(of_test)), target, chosen[[fold]])[:, 0]
+            residuals = path.held_out_residuals(target, chosen[[fold]], blocks)
+            inner[fold, train] = (target - residuals)[:, 0]
+    return OutOfFold(predictions, inner, chosen, widths)
