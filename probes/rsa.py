@@ -123,7 +123,7 @@ def rsa(
     table = pd.DataFrame([{**keys, "layer": layer, **facts} for layer in chosen])
     table = table.assign(**_tested(observed, null), permutation="within" if within else "free")
     flat = "the layer's activations are at equal distances"
-    note = pd.Series([flat if missing else None for missing in table["rsa"].isna()], dtype=object)
+    note = [flat if missing else None for missing in table["rsa"].isna()]
     return table.assign(n_permutations=n_permutations, note=note).astype({"n_groups": "Int64"})
 
 
