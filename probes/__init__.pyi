@@ -1,4 +1,5 @@
 from .fit_probe import fit_probe as fit_probe
+from .geometry import geometry as geometry
 from .layers import probe_layers as probe_layers
 from .linear import LogisticProbe as LogisticProbe
 from .linear import MassMeanProbe as MassMeanProbe
@@ -7,9 +8,13 @@ from .logit_lens import logit_lens as logit_lens
 from .measure_table import MEASURES as MEASURES
 from .measure_table import direction as direction
 from .measures import output_measures as output_measures
+from .rsa import rsa as rsa
 from .saved_probe import SavedProbe as SavedProbe
 from .saved_probe import load_probe as load_probe
 from .signals import Signals as Signals
 from .signals import load_signals as load_signals
+from .similarity import cka as cka
 from .sweep import LayerSweep as LayerSweep
 from .targets import human_targets as human_targets
+from .two_targets import two_targets as two_targets
+from .transfer import transfer_matrix as transfer_matrix
