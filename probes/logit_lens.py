@@ -88,6 +88,8 @@ def logit_lens(
             known = [str(number) for number in run.layers]
             raise ValueError(unknown_name("layers", "logit_lens", "layers of the run", str(layer), known))
     layers = list(run.layers if layers is None else layers)
+    if not layers:
+        raise ValueError("The layers parameter of logit_lens must name at least one layer. Got none instead.")
     scorings = _scorings(run, scorings)
     lens = _Lens(checkpoint, run, scorings, nucleus, measures)
     lens.compare_last_layer()
