@@ -17,9 +17,11 @@ from .bridge import silenced
 from .checkpoints import Checkpoint
 from .forward import BatchResult
 from .positions import PromptPositions
-from .sites import SiteReader
+from .sites import SUBLAYERS, SiteReader
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+# What a sublayer adds is smaller than the stream that its noise comes from.
+SUBLAYER_FACTOR = 2
 SAMPLE_ROWS = 3
 
 
@@ -52,8 +54,8 @@ def self_test(
         continuations: of the rows of the batch, for open prompts.
 
     Returns:
-        JSON-serialisable: tolerance, and per reference the largest relative error of logits and of each site (at
-        other positions than the last under ``<site> at <position>``).
+        JSON-serialisable: tolerance (twice that for what a sublayer adds), and per reference the largest relative
+        error of logits and of each site (at other positions than the last under ``<site> at <position>``).
 
     Raises:
         SelfTestError: an error of 1 or 2 is above the tolerance; the figure is named.
@@ -82,10 +84,11 @@ def self_test(
     for reference in ("alone", "bridge"):
         if isinstance(outcome[reference], dict):
             for what, error in outcome[reference].items():
-                if not error <= tolerance:
+                allowed = tolerance * (SUBLAYER_FACTOR if what.startswith(SUBLAYERS) else 1)
+                if not error <= allowed:
                     raise SelfTestError(
                         f"The self-test of {checkpoint.name} failed: captured {what} differ from the reference "
-                        f"'{reference}' by {error:.2e} (relative), above the tolerance {tolerance:.0e} of "
+                        f"'{reference}' by {error:.2e} (relative), above the tolerance {allowed:.0e} of "
                         f"{checkpoint.dtype_name}. The run was stopped after its first batch. "
                         "share_prefix=False takes the plain path; please report the architecture."
                     )
@@ -207,7 +210,11 @@ def _float32_noise(
     free = _free_memory(checkpoint.device)
     if needed > 0.8 * free or len({parameter.device for parameter in checkpoint.model.parameters()}) > 1:
         return f"not measured: a float32 copy needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-    wide = Checkpoint(copy.deepcopy(checkpoint.model).float(), checkpoint.tokenizer, checkpoint.id, checkpoint.name)
+    if not all(parameter.is_floating_point() for parameter in checkpoint.model.parameters()):
+        return "not measured: the weights are quantised"
+    # transformers refuses model.float() for a dequantised GGUF as well, whose weights are plain numbers.
+    twin_model = torch.nn.Module.float(copy.deepcopy(checkpoint.model))
+    wide = Checkpoint(twin_model, checkpoint.tokenizer, checkpoint.id, checkpoint.name)
     twin = SiteReader(wide, reader.sites, reader.layers, reader.positions)
     worst = {"logits": 0.0, "largest_logit_difference": 0.0}
     for (ids, at), (logits, residual) in zip(sampled, alone, strict=True):

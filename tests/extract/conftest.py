@@ -36,8 +36,15 @@ def to_bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 def make_run(
-    path: Path, *, storage: str = "float32", cyclic: bool = False, logits: str = "full", segment_rows: int = 3
+    path: Path,
+    *,
+    storage: str = "float32",
+    cyclic: bool = False,
+    logits: str = "full",
+    segment_rows: int = 3,
+    positions: tuple[str, ...] | None = None,
 ) -> MadeRun:
+    """Without `positions` the file is as it was written before there were any but the last token."""
     rng = np.random.default_rng(0)
     rotations = [list(range(count)) if cyclic else [0] for count in N_OPTIONS]
     item = np.repeat(np.arange(len(N_OPTIONS)), [len(places) for places in rotations])
@@ -49,6 +56,9 @@ def make_run(
     for row, count in enumerate(np.asarray(N_OPTIONS)[item]):
         scores[row, :count] = np.log(rng.dirichlet(np.ones(count + 1))[:count])
     columns = {"residual/resid_post": residual, "scores/label_single": scores, "scores/label_variants": scores - 0.5}
+    for position in positions or ():
+        if position != "last":
+            columns[f"residual_at/{position}/resid_post"] = residual_at(position, item, storage)
     if logits == "full":
         columns["logits/final"] = rng.standard_normal((n_rows, VOCABULARY)).astype(np.float32)
     else:
@@ -60,7 +70,7 @@ def make_run(
             name,
             "bfloat16" if values.dtype == np.uint16 else str(values.dtype),
             values.shape[1:],
-            layered=name.startswith("residual/"),
+            layered=name.startswith("residual"),
         )
         for name, values in columns.items()
     ]
@@ -80,6 +90,8 @@ def make_run(
         "n_layers": 8,
         "seed": 0,
     }
+    if positions is not None:
+        info["positions"] = list(positions)
     records = [
         {
             "id": f"q{number}",
@@ -113,6 +125,19 @@ def make_run(
     wide_again = (residual.astype(np.uint32) << 16).view(np.float32) if storage == "bfloat16" else residual
     exact = wide_again.astype(np.float32)
     return MadeRun(path, item, exact, columns, info, records, texts, token_ids)
+
+
+def residual_at(position: str, item: np.ndarray, storage: str) -> np.ndarray:
+    """Activations at a position as they are stored: float32 for means, NaN for the labels that an item lacks."""
+    rng = np.random.default_rng(len(position))
+    axes = (max(N_OPTIONS),) if position == "labels" else ()
+    wide = rng.standard_normal((len(item), len(LAYERS), *axes, WIDTH)).astype(np.float32)
+    if position == "labels":
+        for row, count in enumerate(np.asarray(N_OPTIONS)[item]):
+            wide[row, :, count:] = np.nan
+    if position == "question_mean":
+        return wide
+    return to_bfloat16(wide) if storage == "bfloat16" else wide.astype(storage)
 
 
 @pytest.fixture(scope="session")

@@ -231,6 +231,25 @@ def test_sixteen_bit_models_are_stored_without_loss_and_their_noise_is_measured(
     assert noise["largest_logit_difference"] > 0
 
 
+def test_the_noise_of_a_dequantised_file_is_measured_and_that_of_quantised_weights_is_not(
+    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, tokenizer: Any
+) -> None:
+    def noise_of(model: Any) -> Any:
+        checkpoint = load_checkpoint(model, tokenizer, name="quantised")
+        run = run_of(checkpoint, items.iloc[:2], tmp_path / "run.h5", self_test="alone", overwrite=True)
+        return run.info["self_test"]["float32_noise"]
+
+    model = copy.deepcopy(tiny("llama", "bfloat16").model)
+    model.is_quantized = True  # as transformers marks what it read from a GGUF file
+    with pytest.raises(ValueError, match="not supported for quantized model"):
+        copy.deepcopy(model).float()
+    assert 1e-4 < noise_of(model)["logits"] < 0.1
+    model.lm_head.register_parameter(
+        "packed", torch.nn.Parameter(torch.zeros(3, dtype=torch.int8), requires_grad=False)
+    )
+    assert noise_of(model) == "not measured: the weights are quantised"
+
+
 def test_a_recurrent_model_takes_the_plain_path_by_name(
     tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -255,21 +274,28 @@ def test_the_self_test_reports_both_references(
         assert all(0 <= error < outcome["tolerance"] for error in outcome[reference].values())
 
 
+@pytest.mark.parametrize(("site", "tolerance"), [("resid_post", "1e-04"), ("mlp_out", "2e-04")])
 def test_the_self_test_stops_a_run_whose_numbers_are_wrong(
-    tiny: Callable[..., Any], items: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: str,
+    tolerance: str,
+    tiny: Callable[..., Any],
+    items: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     right = Forwarder.run
 
     def one_layer_shifted(self: Forwarder, batch: Any, continuations: Any = None) -> Any:
         result = right(self, batch, continuations)
-        residual = result.residual["residual/resid_post"].clone()
+        residual = result.residual[f"residual/{site}"].clone()
         residual[:, 1] *= 1.001
-        result.residual["residual/resid_post"] = residual
+        result.residual[f"residual/{site}"] = residual
         return result
 
     monkeypatch.setattr(Forwarder, "run", one_layer_shifted)
-    with pytest.raises(SelfTestError, match=r"captured resid_post differ .* 'alone' by 1\.00e-03 .* tolerance 1e-04"):
-        run_of(tiny("llama"), items, tmp_path / "run.h5", self_test="alone")
+    message = rf"captured {site} differ .* 'alone' by 1\.00e-03 .* tolerance {tolerance}"
+    with pytest.raises(SelfTestError, match=message):
+        run_of(tiny("llama"), items, tmp_path / "run.h5", sites=[site], self_test="alone")
     assert not (tmp_path / "run.h5").exists()
 
 

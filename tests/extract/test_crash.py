@@ -31,6 +31,7 @@ ORDER = np.random.default_rng(0).permutation(ROWS)
 SEGMENTS = [sorted(ORDER[start : start + PER_SEGMENT].tolist()) for start in range(0, ROWS, PER_SEGMENT)]
 ARRAYS = [
     RowArray("residual/resid_post", "bfloat16", (3, WIDTH), layered=True),
+    RowArray("residual_at/labels/resid_post", "bfloat16", (3, 2, WIDTH), layered=True),
     RowArray("logits/final", "float32", (500,)),
     RowArray("scores/label_single", "float64", (4,)),
 ]

@@ -100,6 +100,10 @@ def test_chunks_hold_one_layer_of_many_rows_or_about_a_mebibyte_of_whole_rows(fi
     assert layered.chunks(1000) == (256, 1, 4096)
     assert layered.chunks(10) == (10, 1, 4096)
     assert layered.row_bytes == 9 * 4096 * 2
+    labelled = RowArray("residual_at/labels/resid_post", "bfloat16", (32, 4, 4096), layered=True)
+    assert labelled.chunks(1000) == (32, 1, 4, 4096)
+    assert RowArray("f", "float32", (2, 26, 16384), layered=True).chunks(1000) == (1, 1, 26, 16384)
+    assert RowArray("g", "float16", (2, 2, 8), layered=True).chunks(1000) == (256, 1, 2, 8)
     assert RowArray("b", "float32", (49152,)).chunks(421) == (5, 49152)
     assert RowArray("c", "float32", (512 * 1024,)).chunks(421) == (1, 512 * 1024)
     assert RowArray("d", "float64", ()).chunks(421) == (421,)

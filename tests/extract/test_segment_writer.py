@@ -144,6 +144,30 @@ def test_nan_on_the_host_is_refused_too_and_let_through_where_it_has_a_meaning(t
         write(partial, [(1, [2, 0])], finite=[RESIDUAL, SCORES])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_nan_may_stand_for_what_a_row_does_not_have_and_nowhere_else(tmp_path, dtype):
+    path = "residual_at/labels/resid_post"
+    missing = np.arange(3) >= np.array([3, 2, 1, 3, 2, 1, 2])[:, None]
+    values = torch.randn(7, 2, 3, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
+    values[torch.as_tensor(missing)[:, None].expand(-1, 2, -1)] = torch.nan
+    array = RowArray(path, str(dtype).removeprefix("torch."), (2, 3, 4), layered=True)
+    broken = values.clone()
+    broken[4, 1, 1, 3] = torch.inf
+    for name, kept in (("fine", values), ("broken", broken)):
+        partial = PartialRun(tmp_path / name, {"model": "tiny"}, [array], [list(range(7))])
+        with SegmentWriter(partial, NAMES, [path], {path: missing[:, None, :, None]}) as writer:
+            writer.put(0, [6, 2, 0], HostCopy({path: kept[[6, 2, 0]]}), {})
+            if name == "fine":
+                writer.put(0, [1, 3, 4, 5], HostCopy({path: kept[[1, 3, 4, 5]]}), {})
+        assert bool(partial.missing) == (name == "broken")
+        partial.close()
+    with (
+        pytest.raises(NonFiniteError, match=f"item q4: {path} holds NaN"),
+        SegmentWriter(partial, NAMES, [path], {path: missing[:, None, :, None]}) as writer,
+    ):
+        writer.put(0, [1, 3, 4, 5], HostCopy({path: broken[[1, 3, 4, 5]]}), {})
+
+
 # Errors and waiting
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import logsumexp
 
 from doubtlens.extract import extract, items_hash, validate_items
-from doubtlens.extract.hdf5 import datasets, is_bfloat16, write_text
+from doubtlens.extract.hdf5 import datasets, float32_from_bfloat16, is_bfloat16, write_text
 from doubtlens.extract.segments import PartialRun, seal
 from doubtlens.extract.statistics import logit_statistics
 from doubtlens.extract.store import Run, open_run
@@ -101,6 +101,53 @@ def test_statistics_of_full_logits_are_those_of_the_array_and_summary_reads_them
     values, ids = run.largest_logits()
     np.testing.assert_array_equal(values, summary.columns["logits/largest_values"])
     np.testing.assert_array_equal(ids, summary.columns["logits/largest_ids"])
+
+
+# Positions
+
+POSITIONS = ("last", "question_last", "question_mean", "labels")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_every_position_is_read_bit_for_bit_and_averaged_over_rotations(tmp_path, made_run, storage, cyclic):
+    expected = made_run(tmp_path / "run.h5", storage=storage, cyclic=cyclic, positions=POSITIONS)
+    run = open_run(expected.path)
+    assert run.positions == list(POSITIONS)
+    run.verify()
+    require_documented(expected.path)
+    for position in POSITIONS:
+        path = "residual/resid_post" if position == "last" else f"residual_at/{position}/resid_post"
+        stored = expected.columns[path]
+        wide = float32_from_bfloat16(stored) if stored.dtype == np.uint16 else stored.astype(np.float32)
+        rows, means = run.residual(4, position=position, per_row=True), run.residual(4, position=position)
+        assert rows.dtype == means.dtype == np.float32
+        np.testing.assert_array_equal(rows, wide[:, 1])
+        assert means.shape == (5, 4, 7) if position == "labels" else (5, 7)
+        for item, count in enumerate((2, 4, 3, 2, 3)):
+            exact = wide[expected.item == item, 1].astype(np.float64).mean(axis=0)
+            np.testing.assert_array_equal(means[item], exact.astype(np.float32))
+            if position == "labels":
+                assert np.isfinite(means[item, :count]).all()
+                assert np.isnan(means[item, count:]).all()
+
+
+def test_a_file_from_before_there_were_positions_holds_the_last_token(made):
+    expected = made["float32", True, "full"]
+    assert "positions" not in expected.info
+    run = open_run(expected.path)
+    assert run.positions == ["last"]
+    np.testing.assert_array_equal(run.residual(4, position="last"), run.residual(4))
+    with pytest.raises(ValueError, match=r"unknown position 'labels'.* Known: last"):
+        run.residual(4, position="labels")
+
+
+def test_an_unknown_position_is_answered_with_those_that_are_there(tmp_path, made_run):
+    run = open_run(made_run(tmp_path / "run.h5", positions=("last", "question_mean")).path)
+    with pytest.raises(
+        ValueError, match=r"unknown position 'question_men'\. Did you mean 'question_mean'\? Known: last, "
+    ):
+        run.residual(4, position="question_men")
 
 
 # Rotations
@@ -408,8 +455,11 @@ def test_the_examples_of_the_format_page_run_with_h5py_and_numpy_alone(
         exec(verifying, {})
 
 
-@pytest.mark.parametrize(("prompt", "logits"), [("two_shot", "full"), ("open_two_shot", "summary")])
-def test_what_extract_writes_is_what_the_format_page_says(tiny, tmp_path, monkeypatch, prompt, logits):
+@pytest.mark.parametrize(
+    ("prompt", "logits", "positions"),
+    [("two_shot", "full", ["last"]), ("two_shot", "summary", POSITIONS), ("open_two_shot", "summary", POSITIONS[:3])],
+)
+def test_what_extract_writes_is_what_the_format_page_says(tiny, tmp_path, monkeypatch, prompt, logits, positions):
     items = pd.DataFrame(
         {
             "question": ["What is red?", "Was heißt »là«?", "Left out?"],
@@ -423,8 +473,10 @@ def test_what_extract_writes_is_what_the_format_page_says(tiny, tmp_path, monkey
     )
     monkeypatch.chdir(tmp_path)
     model = tiny("llama", "bfloat16")
-    run = extract(model, items, "run.h5", prompt=prompt, logits=logits, self_test=False, progress=False)
+    settings = {"prompt": prompt, "logits": logits, "positions": positions, "sites": ["resid_post", "mlp_out"]}
+    run = extract(model, items, "run.h5", **settings, self_test=False, progress=False)
     run.verify()
+    assert run.positions == list(positions)
     asked = validate_items(items).iloc[:2]
     assert items_hash(run.items) == items_hash(asked)
     assert run.items["note"].tolist() == ["a\0b", "è"]
