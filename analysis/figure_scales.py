@@ -72,6 +72,9 @@ SCALES = {
     "dist_ce": Scale("Total variation from people's shares", decimals=3),
     "rank_cs": Scale("Share of items ranked as people rank them"),
     "ent_ce": Scale("Entropy less people's (nats)", 0.0),
+    "probe_pearson": Scale("Pearson r of the probe with human entropy", 0.0, 0.6),
+    "probe_spearman": Scale("Spearman correlation of the probe with human entropy", 0.0, 0.6),
+    "probe_auroc": Scale("AUROC of the probe for right answers", 0.5, 0.3),
     "mean": Scale("Mean of the measure"),
 }
 

@@ -15,6 +15,14 @@ from .answers import PROBE_DIRECTIONS, Confidence, reading_direction, right_or_w
 from .arrays import Floats
 from .tables import numbers
 
+# The columns of a signals table that say what its probes predict, and the target of the one of human entropy, which is
+# what it was trained on whatever column of disagreement is compared with the measures.
+PROBE_COLUMNS = {
+    "probe_human": "probe_human_entropy_normalized",
+    "probed_human": "human_entropy_normalized",
+    "probe_correct": "probe_correct",
+}
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -43,7 +51,7 @@ class Reading:
     def column(self, role: str) -> str | None:
         """Name the column of a role, "human" say."""
         columns = {role: getattr(self, role) for role in ("human", "correct", "control", "choice", "answer")}
-        return columns[role]
+        return (columns | PROBE_COLUMNS)[role]
 
     def direction(self, measure: str) -> int:
         """Look up how a measure is read, +1 (high = uncertain) or -1.

@@ -28,6 +28,7 @@ from .discrimination import Orders
 from .human_calibration import Means
 from .item_columns import Items, Reading
 from .jsd_shift_draws import JsdShift
+from .probe_statistics import probe_auroc, probe_correlation
 from .proper_scores import NLL, Brier, contradicted
 from .resamples import Statistic, observed
 from .selective import Selective
@@ -56,6 +57,7 @@ class Figure(NamedTuple):
     definition: str
 
 
+_PROBED_HUMAN = ("probe_human", "probed_human")
 FIGURES: dict[str, Figure] = {
     "accuracy": Figure("run", ("correct",), +1, False, True, "share of right answers"),
     "top_answer_agreement": Figure("run", ("agreement",), +1, False, True, "the model's option is people's first"),
@@ -63,6 +65,9 @@ FIGURES: dict[str, Figure] = {
     "dist_ce": Figure("run", ("agreement",), -1, False, True, "total variation from people's shares"),
     "rank_cs": Figure("run", ("agreement",), +1, False, True, "options ranked as people rank them"),
     "ent_ce": Figure("run", ("agreement",), 0, False, True, "entropy over the options less people's, nats"),
+    "probe_pearson": Figure("run", _PROBED_HUMAN, +1, False, True, "Pearson of the probe with people's entropy"),
+    "probe_spearman": Figure("run", _PROBED_HUMAN, +1, False, True, "Spearman of the probe with people's entropy"),
+    "probe_auroc": Figure("run", ("probe_correct", "correct"), +1, False, True, "P(the probe tells right from wrong)"),
     "mean": Figure("measure", (), 0, False, True, "mean of the measure"),
     "human_spearman": Figure("measure", ("human",), +1, True, True, "Spearman with people's entropy"),
     "human_partial": Figure("measure", ("human", "control"), +1, True, True, "the same, the control held constant"),
@@ -344,7 +349,14 @@ def _varying(built: Built, asked: list[Cell]) -> list[Cell]:
 
 
 _MAKERS: tuple[tuple[Collection[str], Callable[[Built, list[Cell]], None]], ...] = (
-    ({name for name, figure in FIGURES.items() if figure.family == "run"} | {"mean"}, _means),
+    (
+        {name for name, figure in FIGURES.items() if figure.family == "run" and not name.startswith("probe_")}
+        | {"mean"},
+        _means,
+    ),
+    ({"probe_pearson"}, partial(probe_correlation, method="pearson")),
+    ({"probe_spearman"}, partial(probe_correlation, method="spearman")),
+    ({"probe_auroc"}, probe_auroc),
     (
         {"human_spearman", "human_partial"},
         partial(_human, plain="human_spearman", method="spearman", given="human_partial"),

@@ -35,6 +35,7 @@ from .item_statistics import (
 )
 from .paired_items import ASKED, PairedRuns, keys_to_match, paired_runs
 from .pairs import Declared, pairs_with_rows, shared_models, sharing_note
+from .probe_statistics import probe_twin
 from .tables import column_names, join_reasons, present_rows, require_columns, result_table
 
 COLUMNS = (
@@ -95,7 +96,7 @@ def tuning_effect(
         figures: names from `FIGURES`. None: those made by default, as far as the table has what they need; a figure
             that needs a column without any value in a run is left out there.
         measures: numeric columns. None: those of the measure table and the probes' predictions; one without any value
-            in a run is left out there.
+            in a run is left out there, and so is what a figure of the probes says already (`probe_pearson`).
         match_on: keys that base and instruct must share. None: all but the model. Where base and instruct models were
             asked with different prompts, say, name the others: ["dataset", "setting", "scoring", "nucleus"].
         human: column of people's disagreement, for the figures human_*.
@@ -311,6 +312,9 @@ def _cells(
         )
         if FIGURES[name].family == "confidence":
             among = [measure for measure in among if reading.states_confidence(str(measure))]
+        if figures is None and measures is None:
+            made = {cell.figure for cell in cells}
+            among = [measure for measure in among if probe_twin(name, measure, reading) not in made]
         if figures is not None and not among:
             kind = "that states a probability of being right" if FIGURES[name].family == "confidence" else "at all"
             raise ValueError(

@@ -1,7 +1,7 @@
 """Sentences about what instruct fine-tuning changes, within each pair of models and over pairs.
 
 A change counts as found when its p-value survives Holm's correction over every figure compared in the pair. A few
-figures are told whatever came out: those of the answers, and of the normalised choice entropy.
+figures are told whatever came out: those of the answers, of the normalised choice entropy and of the probes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ KEYS = (
     Key("mean", HEADLINE, "mean normalised choice entropy"),
     Key("human_spearman", HEADLINE, "Spearman correlation of normalised choice entropy with human entropy"),
     Key("auroc", HEADLINE, "AUROC of normalised choice entropy for errors"),
+    Key("probe_pearson", None, "Pearson correlation of the probe's prediction with human entropy"),
+    Key("probe_auroc", None, "AUROC of the probe's prediction for right answers"),
 )
 
 

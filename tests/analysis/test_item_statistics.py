@@ -19,6 +19,7 @@ from doubtlens.analysis.item_statistics import (
     needed,
 )
 from doubtlens.analysis.jsd_shift import jsd_shift
+from doubtlens.analysis.probe_statistics import probe_twin
 from doubtlens.analysis.resamples import Resamples
 from doubtlens.analysis.smooth_calibration import smece
 
@@ -55,6 +56,8 @@ def make_run(n=40, seed=0):
             "choice_entropy_normalized": [stats.entropy(np.exp(row)) / np.log(len(row)) for row in logs],
             "choice_probability": [np.exp(max(row)) for row in logs] * mass,
             "choice_mass": mass,
+            "probe_human_entropy_normalized": entropy + rng.normal(0, 0.2, n),
+            "probe_correct": np.clip(0.5 + 0.2 * (choice == answer) + rng.normal(0, 0.2, n), 0.01, 0.99).round(1),
         }
     ).round({"choice_entropy_normalized": 1})
 
@@ -88,6 +91,22 @@ def test_figures_of_the_run_are_those_of_the_tables(frame, values):
         assert values[Cell(name, None)] == pytest.approx(whole[name], rel=1e-12)
     for name in ("dist_ce", "rank_cs", "ent_ce"):
         assert values[Cell(name, None)] == pytest.approx(human[name], rel=1e-12)
+
+
+def test_figures_of_the_probes_are_those_of_scipy_and_scikit_learn(frame, values):
+    human = frame["probe_human_entropy_normalized"], frame["human_entropy_normalized"]
+    assert values[Cell("probe_pearson", None)] == pytest.approx(stats.pearsonr(*human).statistic, rel=1e-10)
+    assert values[Cell("probe_spearman", None)] == pytest.approx(stats.spearmanr(*human).statistic, rel=1e-10)
+    assert values[Cell("probe_auroc", None)] == pytest.approx(roc_auc_score(frame["correct"], frame["probe_correct"]))
+    # A probe is compared with its own target, whatever the measures are compared with.
+    other = frame.assign(human_entropy=frame["human_entropy_normalized"] * np.log(frame["n_options"]))
+    assert value_of(other, "probe_pearson", human="human_entropy") == values[Cell("probe_pearson", None)]
+    for figure, measure in (("human_pearson", "probe_human_entropy_normalized"), ("auroc", "probe_correct")):
+        twin = {"human_pearson": "probe_pearson", "auroc": "probe_auroc"}[figure]
+        assert values[Cell(twin, None)] == pytest.approx(value_of(frame, figure, measure), rel=1e-12)
+        assert probe_twin(figure, measure, Reading()) == twin
+        assert probe_twin(figure, "choice_entropy", Reading()) is None
+    assert probe_twin("human_pearson", "probe_human_entropy_normalized", Reading(human="human_entropy")) is None
 
 
 @pytest.mark.parametrize(("measure", "sign"), [(MEASURES[0], 1), (MEASURES[1], -1)])
@@ -172,6 +191,10 @@ def test_cells_that_share_a_statistic_are_the_same_alone(frame, values):
         ({"human_entropy_normalized": 0.5}, "human_pearson", MEASURES[0], "human_entropy_normalized is constant"),
         ({"n_options": np.tile([2, 5], 20), MEASURES[0]: np.tile([0.2, 0.5], 20)}, "human_partial", MEASURES[0],
          "choice_entropy_normalized is determined by the control"),
+        ({"correct": 1.0}, "probe_auroc", None, "every answer is right"),
+        ({"probe_human_entropy_normalized": 0.4}, "probe_pearson", None,
+         "probe_human_entropy_normalized is constant"),
+        ({"human_entropy_normalized": 0.4}, "probe_spearman", None, "human_entropy_normalized is constant"),
         ({"choice_mass": 0.0}, "brier", "choice_probability", "choice_mass is 0 for 40 items"),
         ({"choice_probability": 1.0, "choice_mass": 1.0, "correct": np.tile([1, 0], 20)}, "nll", "choice_probability",
          "infinite: 20 answers had no chance of being as they are"),
@@ -228,6 +251,8 @@ def test_a_normalised_entropy_may_stand_in_for_a_confidence(frame):
         ("mean", "choice_entropy", 0),
         ("accuracy", None, 1),
         ("ent_ce", None, 0),
+        ("probe_pearson", None, 1),
+        ("probe_auroc", None, 1),
         ("brier", "choice_probability", -1),
     ],
 )
@@ -260,7 +285,8 @@ def test_names_of_figures():
 
 def test_what_a_table_allows(frame):
     assert known_measures(frame.assign(probe_correct=0.5)) == [
-        "choice_entropy_normalized", "choice_probability", "choice_mass", "probe_correct"
+        "choice_entropy_normalized", "choice_probability", "choice_mass",
+        "probe_human_entropy_normalized", "probe_correct",
     ]  # fmt: skip
     assert all(lacking_column(name, Reading(), frame) is None for name in FIGURES)
     for figure, column in (
@@ -268,6 +294,8 @@ def test_what_a_table_allows(frame):
         ("human_partial", "n_options"),
         ("jsd_shift", "answer"),
         ("rank_cs", "choice_log_probabilities"),
+        ("probe_spearman", "probe_human_entropy_normalized"),
+        ("probe_auroc", "probe_correct"),
     ):
         assert lacking_column(figure, Reading(), frame.drop(columns=column)) == column
     assert lacking_column("human_partial", Reading(control=None), frame) == "control"
@@ -282,6 +310,8 @@ def test_what_an_item_must_have(frame):
     expected = {
         Cell("accuracy", None): ["correct"],
         Cell("rank_cs", None): ["responses"],
+        Cell("probe_pearson", None): ["probe_human_entropy_normalized", "human_entropy_normalized"],
+        Cell("probe_auroc", None): ["probe_correct", "correct"],
         Cell("mean", MEASURES[0]): [MEASURES[0]],
         Cell("human_partial", MEASURES[0]): [MEASURES[0], "human_entropy_normalized", "n_options"],
         Cell("jsd_shift", MEASURES[0]): [MEASURES[0], "choice", "answer"],

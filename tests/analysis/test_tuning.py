@@ -44,6 +44,8 @@ def make_run(model, seed, n=30, **keys):
             "choice_entropy": np.round([stats.entropy(np.exp(row)) for row in logs], 1),
             "choice_probability": own.uniform(0.2, 0.8, n),
             "choice_mass": own.uniform(0.8, 1, n),
+            "probe_human_entropy_normalized": np.array(human) + own.normal(0, 0.3, n),
+            "probe_correct": own.uniform(0.3, 0.7, n),
         }
     )
 
@@ -106,6 +108,35 @@ def test_every_default_figure_is_there_and_finite(result):
     assert set(confidences["measure"]) == {"choice_probability"}
 
 
+def test_what_a_figure_of_the_probes_says_is_not_said_twice():
+    table = make_table()
+    found = effect(table, measures=None, n_bootstrap=2)
+    probes = found[found["measure"].isin(["probe_human_entropy_normalized", "probe_correct"])]
+    told = set(probes[["figure", "measure"]].itertuples(index=False, name=None))
+    assert ("human_spearman", "probe_correct") in told
+    assert not told & {
+        ("human_pearson", "probe_human_entropy_normalized"),
+        ("human_spearman", "probe_human_entropy_normalized"),
+        ("auroc", "probe_correct"),
+    }
+    # By name it is made, and so it is where the measures are compared with another column.
+    named = effect(table, measures=["probe_correct"], n_bootstrap=2)
+    values = [row_of(named, "auroc", "probe_correct"), row_of(named, "probe_auroc")]
+    assert values[0]["difference"] == pytest.approx(values[1]["difference"], rel=1e-12)
+    other = effect(table.assign(doubt=table["human_entropy_normalized"]), measures=None, human="doubt", n_bootstrap=2)
+    assert row_of(other, "human_pearson", "probe_human_entropy_normalized")["n"] == 30
+
+
+def test_a_probe_that_one_model_lacks_is_told():
+    table = make_table()
+    table.loc[table["model"] == "a-it", "probe_correct"] = np.nan
+    row = row_of(effect(table, missing="drop"), "probe_auroc")
+    assert np.isnan(row["difference"])
+    assert row["reason"] == "instruct: no item has probe_correct"
+    found = effect(table.assign(probe_correct=np.nan), missing="drop")
+    assert "probe_auroc" not in set(found["figure"])
+
+
 def test_the_paired_bootstrap_is_a_loop_over_shared_resamples(result):
     base, instruct = (make_run(model, seed) for model, seed in (("a", 1), ("a-it", 2)))
     (counts,) = Resamples(30, 40, draw_seed(np.random.default_rng(5), caller="test")).blocks()
@@ -116,6 +147,10 @@ def test_the_paired_bootstrap_is_a_loop_over_shared_resamples(result):
             stats.spearmanr(run["choice_entropy"], run["human_entropy_normalized"]).statistic
         ),
         ("auroc", "choice_probability"): lambda run: roc_auc_score(run["correct"], run["choice_probability"]),
+        ("probe_pearson", None): lambda run: (
+            stats.pearsonr(run["probe_human_entropy_normalized"], run["human_entropy_normalized"]).statistic
+        ),
+        ("probe_auroc", None): lambda run: roc_auc_score(run["correct"], run["probe_correct"]),
         ("brier", "choice_probability"): lambda run: np.mean(
             (run["choice_probability"] / run["choice_mass"] - run["correct"]) ** 2
         ),

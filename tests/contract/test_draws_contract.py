@@ -232,6 +232,8 @@ def assemble(rng, levels, correct):
             "correct": correct,
             "choice": choice,
             "answer": answer,
+            "probe_human_entropy_normalized": items.measures[:, 1],
+            "probe_correct": 0.1 + 0.8 * items.confidence,
         }
     )
     return items
