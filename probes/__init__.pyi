@@ -1,6 +1,8 @@
+from .controls import probe_controls as probe_controls
 from .fit_probe import fit_probe as fit_probe
 from .geometry import geometry as geometry
 from .layers import probe_layers as probe_layers
+from .learning_curve import learning_curve as learning_curve
 from .linear import LogisticProbe as LogisticProbe
 from .linear import MassMeanProbe as MassMeanProbe
 from .linear import RidgeProbe as RidgeProbe
