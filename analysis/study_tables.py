@@ -171,6 +171,8 @@ def _pairs(signals: pd.DataFrame, plan: Plan) -> dict[str, pd.DataFrame]:
     paired = signals[signals["model"].isin([model for pair in plan.pairs for model in (pair.base, pair.instruct)])]
     single = without(paired, "nucleus").assign(nucleus=ANY) if "nucleus" in paired else paired
 
+    any_scoring = without(single, "scoring").assign(scoring=ANY) if "scoring" in single else single
+
     def compare(table: pd.DataFrame, measures: Sequence[str], *, kind: str, **options: Any) -> pd.DataFrame:
         figures = [name for name in figures_for(table, measures) if _kind(name) == kind]
         if not figures:
@@ -181,6 +183,7 @@ def _pairs(signals: pd.DataFrame, plan: Plan) -> dict[str, pd.DataFrame]:
 
     parts = [
         *_parts([(single, [])], partial(compare, kind="run"), plan, "tuning"),
+        *_parts([(any_scoring, [])], partial(compare, kind="probe"), plan, "tuning"),
         *_parts(views(paired, plan.measures), partial(compare, kind="measure"), plan, "tuning"),
         *_parts(views(paired, plan.measures, kept=ANSWER), partial(compare, kind="answer"), plan, "tuning"),
     ]
@@ -201,9 +204,12 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kind(figure: str) -> str:
-    """Tell figures of a run from those of a measure that read the model's answer and those that do not."""
+    """Tell figures of a run from those of a measure that read the model's answer and those that do not.
+
+    The probe of human entropy is the same under every scoring.
+    """
     if FIGURES[figure].family == "run":
-        return "run"
+        return "probe" if "probe_human" in FIGURES[figure].needs else "run"
     return "answer" if {"correct", "choice", "answer"} & set(FIGURES[figure].needs) else "measure"
 
 
