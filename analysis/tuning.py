@@ -295,7 +295,7 @@ def _cells(
     if measures is not None:
         measures = column_names(measures, parameter="measures", caller=caller) if len(measures) else []
         require_columns(table, measures, parameter="measures", caller=caller)
-    cells = []
+    cells: list[Cell] = []
     for name in figure_names(figures, caller=caller):
         lacking = lacking_column(name, reading, table)
         if lacking is not None and figures is not None:
