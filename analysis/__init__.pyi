@@ -28,6 +28,7 @@ from .figures import simultaneity_scatter as simultaneity_scatter
 from .figures import subject_heatmap as subject_heatmap
 from .figures import tuning_differences as tuning_differences
 from .figures import tuning_slopes as tuning_slopes
+from .figures import two_target_curves as two_target_curves
 from .findings import Findings as Findings
 from .findings import find as find
 from .findings import load_findings as load_findings

@@ -23,3 +23,4 @@ from .selective_figures import risk_coverage_curves as risk_coverage_curves
 from .simultaneity_figures import simultaneity_scatter as simultaneity_scatter
 from .tuning_figures import tuning_differences as tuning_differences
 from .tuning_figures import tuning_slopes as tuning_slopes
+from .two_target_figures import two_target_curves as two_target_curves

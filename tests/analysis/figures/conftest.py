@@ -147,10 +147,28 @@ def over_pairs(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def two_targets() -> pd.DataFrame:
+    """Six layers in which the directions of human entropy and correctness are opposed half-way up."""
+    curve = np.array([0.1, 0.2, 0.6, 0.7, 0.3, 0.2])
+    columns = {
+        "layer": np.arange(6), "first": "human_entropy_normalized", "second": "correct", "target_correlation": -0.3,
+        "first_score_name": "pearson", "second_score_name": "auroc",
+        "cosine": -curve, "cosine_null_mean": 0.02, "cosine_null_sd": 0.1, "cosine_disattenuated": -1.2 * curve,
+        "cosine_p_max": np.where(curve > 0.5, 0.01, 0.4), "first_score": curve / 2, "second_score": 0.5 + curve / 4,
+    }  # fmt: skip
+    intervals = {
+        "first_on_second": 0.5 + curve / 5, "second_on_first": curve / 3, "first_unique_own": 0.2 - curve / 5,
+        "first_shared": curve / 8, "second_unique_own": 0.1 - curve / 10, "second_shared": curve / 9,
+    }  # fmt: skip
+    for name, values in intervals.items():
+        columns |= {name: values, f"{name}_ci_low": values - 0.05, f"{name}_ci_high": values + 0.05}
+    return pd.DataFrame(columns)
+
+
 @pytest.fixture
 def tables() -> SimpleNamespace:
     return SimpleNamespace(
         figures_of=figures_of, controls=controls, bins=bins, positions=positions, subjects=subjects, null=null,
-        comparison=comparison, curves=curves, effects=effects, over_pairs=over_pairs,
+        comparison=comparison, curves=curves, effects=effects, over_pairs=over_pairs, two_targets=two_targets,
         thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip
