@@ -25,6 +25,7 @@ from .fold_fits import KINDS
 from .layers import item_activations, known_probe, progress_bar, sweep_run
 from .linear import check_penalties
 from .probed_rows import ProbedRows, nested_layer
+from .sweep import _device
 
 if TYPE_CHECKING:
     from ..extract.store import Run
@@ -127,23 +128,24 @@ def learning_curve(
             run, [rows.target], site=site, position=position, layers=layers if layer is None else [layer],
             progress=report, rng=rng, **settings,
         )  # fmt: skip
-    grid = check_penalties(kind.penalties if penalties is None else penalties, "penalties", caller)
+    offered = kind.penalties if penalties is None else penalties
+    grid = check_penalties(offered, "penalties", caller) if kind.penalties else []
     read = {
-        chosen: item_activations(run, chosen, site, position)[rows.present].astype(np.float64)
+        chosen: item_activations(run, chosen, site, position)[rows.present]
         for chosen in dict.fromkeys(swept.nested_layers.tolist())
     }
     shape = (len(wanted), repeats, len(rows.y))
     predictions, means = np.empty(shape), np.empty(shape)
-    folds = rows.folds
+    folds, at = rows.folds, _device(device)
     with threadpool_limits(1, user_api="blas"), progress_bar("fitting to fewer rows", progress) as report:
         for fold, test in enumerate(folds.test):
-            train, features = folds.train(fold), read[swept.nested_layers[fold]]
+            train, features = folds.train(fold), read[swept.nested_layers[fold]].astype(np.float64)
             for number, size in enumerate(wanted):
                 for repeat in range(repeats):
                     drawn = _draw(train, rows, size, rng)
                     codes = None if folds.group_codes is None else folds.group_codes[drawn]
                     y = rows.y[drawn][:, None]
-                    fit = kind.fit(features[drawn], features[test], y, codes, grid, np.array([0]))
+                    fit = kind.fit(features[drawn], features[test], y, codes, grid, np.array([0]), device=at)
                     predictions[number, repeat, test] = fit.test[:, 0]
                     means[number, repeat, test] = y.mean()
             if report is not None:

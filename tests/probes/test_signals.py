@@ -265,6 +265,31 @@ def test_signals_hold_measures_targets_and_nested_predictions():
     assert result.skipped == {}
 
 
+def test_signals_hold_what_takes_the_r2_of_probe_measures_and_both():
+    run = MadeRun()
+    result = made_signals(run)
+    kinds = ["probe", "measures", "probe_and_measures", "baseline", "mean", "fold"]
+    y, probe, measures, both, baseline, mean, fold = (
+        result.table[f"{kind}human_entropy_normalized"].iloc[:60].to_numpy(dtype=float)
+        for kind in ("", *(f"{kind}_" for kind in kinds))
+    )
+    spread = ((y - baseline) ** 2).sum()
+    nested = result.layers.query("target == 'human_entropy_normalized'")["nested_score"].iloc[0]
+    assert 1 - ((y - (probe - mean + baseline)) ** 2).sum() / spread == pytest.approx(nested)
+    assert set(mean) == {y.mean()}
+    assert sorted(set(fold)) == list(range(6))
+    for number in range(6):
+        assert set(run.items["subject"][fold == number]).isdisjoint(run.items["subject"][fold != number])
+        np.testing.assert_allclose(baseline[fold == number], y[fold != number].mean())
+    # The output knows nothing here, and adding it to the probe takes nothing away.
+    assert abs(np.corrcoef(measures, y)[0, 1]) < 0.3
+    assert np.corrcoef(both, y)[0, 1] > 0.5
+    right = result.table[["correct", *(f"{kind}_correct" for kind in kinds)]]
+    assert right[["probe_correct", "measures_correct", "probe_and_measures_correct"]].gt(0).all(axis=None)
+    assert right[["probe_correct", "measures_correct", "probe_and_measures_correct"]].lt(1).all(axis=None)
+    assert right.groupby(result.table["scoring"])["mean_correct"].nunique().tolist() == [1, 1]
+
+
 def test_signals_layers_are_those_of_probe_layers():
     run = MadeRun()
     layers = made_signals(run).layers
@@ -287,6 +312,9 @@ def test_nested_predictions_stand_at_their_items():
     missing = table[table["probe_correct"].isna()]
     assert set(missing["item"]) == {"q0", "q31"}
     assert missing["correct"].isna().all()
+    others = ["measures_correct", "probe_and_measures_correct", "baseline_correct", "mean_correct", "fold_correct"]
+    assert missing[others].isna().all(axis=None)
+    assert table.loc[table["probe_correct"].notna(), others].notna().all(axis=None)
     assert len(missing) == 8
     missing = table[table["probe_human_entropy_normalized"].isna()]
     assert set(missing["item"]) == {"q9"}
