@@ -15,6 +15,7 @@ from .discrimination import auroc as auroc
 from .figure_files import save_figure as save_figure
 from .figures import behaviour_dots as behaviour_dots
 from .figures import calibration_heatmap as calibration_heatmap
+from .figures import cka_curves as cka_curves
 from .figures import control_dots as control_dots
 from .figures import correlation_bars as correlation_bars
 from .figures import correlation_heatmap as correlation_heatmap
@@ -24,8 +25,10 @@ from .figures import permutation_histograms as permutation_histograms
 from .figures import position_bars as position_bars
 from .figures import reliability_diagram as reliability_diagram
 from .figures import risk_coverage_curves as risk_coverage_curves
+from .figures import rsa_curve as rsa_curve
 from .figures import simultaneity_scatter as simultaneity_scatter
 from .figures import subject_heatmap as subject_heatmap
+from .figures import transfer_heatmap as transfer_heatmap
 from .figures import tuning_differences as tuning_differences
 from .figures import tuning_slopes as tuning_slopes
 from .figures import two_target_curves as two_target_curves

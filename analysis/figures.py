@@ -20,7 +20,10 @@ from .heatmaps import subject_heatmap as subject_heatmap
 from .layer_figures import layer_curve as layer_curve
 from .null_figures import permutation_histograms as permutation_histograms
 from .selective_figures import risk_coverage_curves as risk_coverage_curves
+from .similarity_figures import cka_curves as cka_curves
+from .similarity_figures import rsa_curve as rsa_curve
 from .simultaneity_figures import simultaneity_scatter as simultaneity_scatter
+from .transfer_figures import transfer_heatmap as transfer_heatmap
 from .tuning_figures import tuning_differences as tuning_differences
 from .tuning_figures import tuning_slopes as tuning_slopes
 from .two_target_figures import two_target_curves as two_target_curves

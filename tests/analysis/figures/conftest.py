@@ -165,10 +165,39 @@ def two_targets() -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def transfer(runs=("quiz plain", "quiz chat", "survey plain"), *, score_name="pearson") -> pd.DataFrame:
+    rows = []
+    for number, (train, test) in enumerate((train, test) for train in runs for test in runs):
+        score = [0.4, 0.2, -0.1, 0.25, 0.5, 0.0, 0.05, -0.2, 0.15][number % 9] + (0.5 if score_name == "auroc" else 0)
+        interval = {"ci_low": score - 0.12, "ci_high": score + 0.12}
+        names = {"train": train, "test": test, "target": "human_entropy_normalized", "score_name": score_name}
+        rows.append({**names, "score": score, **interval})
+    return pd.DataFrame(rows)
+
+
+def geometry(targets=("human_entropy_normalized", "correct")) -> pd.DataFrame:
+    rows = []
+    for layer in range(6):
+        cka = {"cka": 0.95 - 0.05 * layer, "cka_ci_low": 0.9 - 0.05 * layer, "cka_ci_high": 0.97 - 0.05 * layer}
+        cka |= {"cka_null_mean": 0.02, "cka_null_sd": 0.01, "cka_standardized": 0.8 - 0.05 * layer}
+        for number, target in enumerate(targets):
+            cosine = {"cosine": 0.1 * layer - 0.3 * number, "cosine_null_mean": 0.0, "cosine_null_sd": 0.1}
+            cosine |= {"cosine_p_max": 0.01 if layer > 3 else 0.4, "base_reliability": 0.5}
+            rows.append({"pair": "a", "layer": layer, **cka, "target": target, **cosine, "instruct_reliability": 0.32})
+    return pd.DataFrame(rows)
+
+
+def similarity() -> pd.DataFrame:
+    value = np.array([0.01, 0.02, 0.05, 0.06, 0.04])
+    null = {"null_mean": 0.01, "null_sd": 0.005, "p_max": [0.6, 0.3, 0.01, 0.001, 0.05]}
+    return pd.DataFrame({"model": "base", "layer": np.arange(5) * 2, "rsa": value, **null})
+
+
 @pytest.fixture
 def tables() -> SimpleNamespace:
     return SimpleNamespace(
         figures_of=figures_of, controls=controls, bins=bins, positions=positions, subjects=subjects, null=null,
         comparison=comparison, curves=curves, effects=effects, over_pairs=over_pairs, two_targets=two_targets,
+        transfer=transfer, geometry=geometry, similarity=similarity,
         thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from doubtlens.analysis.figure_parts import fold, new_axes, p_text, panel_grid, 
 TABLES = {
     "behaviour_dots": lambda tables, layers: tables.comparison(),
     "calibration_heatmap": lambda tables, layers: tables.figures_of(),
+    "cka_curves": lambda tables, layers: tables.geometry(),
     "control_dots": lambda tables, layers: tables.controls(),
     "correlation_bars": lambda tables, layers: tables.figures_of(),
     "correlation_heatmap": lambda tables, layers: tables.figures_of(),
@@ -30,8 +31,10 @@ TABLES = {
     "position_bars": lambda tables, layers: tables.positions(),
     "reliability_diagram": lambda tables, layers: tables.bins(),
     "risk_coverage_curves": lambda tables, layers: tables.curves(),
+    "rsa_curve": lambda tables, layers: tables.similarity(),
     "simultaneity_scatter": lambda tables, layers: tables.figures_of(),
     "subject_heatmap": lambda tables, layers: tables.subjects(),
+    "transfer_heatmap": lambda tables, layers: tables.transfer(),
     "tuning_differences": lambda tables, layers: tables.effects(),
     "tuning_slopes": lambda tables, layers: tables.effects(),
     "two_target_curves": lambda tables, layers: tables.two_targets(),
@@ -42,14 +45,17 @@ ON_AXES = [name for name in TABLES if "ax" in inspect.signature(getattr(figures,
 NUMBERS = {
     "behaviour_dots": "r_measure",
     "calibration_heatmap": "ece_rank",
+    "cka_curves": "cka_ci_low",
     "control_dots": "raw",
     "correlation_bars": "ci_low",
     "correlation_heatmap": "correlation",
     "correlation_panels": "ci_high",
     "permutation_histograms": "statistic",
     "risk_coverage_curves": "risk",
+    "rsa_curve": "null_sd",
     "simultaneity_scatter": "auroc_ci_low",
     "subject_heatmap": "spearman",
+    "transfer_heatmap": "score",
     "tuning_differences": "difference",
     "tuning_slopes": "base_value",
     "two_target_curves": "first_shared",
@@ -127,13 +133,13 @@ def test_files_hold_the_figure_and_no_date(tables, tmp_path):
     assert b"CreationDate" not in pdf.read_bytes()
 
 
-UNNAMED = ("position_bars", "reliability_diagram", "layer_curve", "two_target_curves")
+UNNAMED = ("position_bars", "reliability_diagram", "layer_curve", "two_target_curves", "cka_curves", "rsa_curve")
 NAMED = [name for name in TABLES if name not in UNNAMED]
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_any_name_can_be_drawn_and_stays_text(name, table):
-    key = next(key for key in ("model", "pair", "measure") if key in table)
+    key = next(key for key in ("model", "pair", "measure", "train") if key in table)
     odd = dict(
         zip(
             dict.fromkeys(table[key]),
