@@ -17,8 +17,12 @@ from .correlation_figures import correlation_panels as correlation_panels
 from .heatmaps import calibration_heatmap as calibration_heatmap
 from .heatmaps import correlation_heatmap as correlation_heatmap
 from .heatmaps import subject_heatmap as subject_heatmap
+from .intervention_figures import dose_response_curves as dose_response_curves
 from .layer_figures import layer_curve as layer_curve
+from .lens_figures import lens_curves as lens_curves
 from .null_figures import permutation_histograms as permutation_histograms
+from .probe_figures import control_scores as control_scores
+from .probe_figures import learning_curves as learning_curves
 from .selective_figures import risk_coverage_curves as risk_coverage_curves
 from .similarity_figures import cka_curves as cka_curves
 from .similarity_figures import rsa_curve as rsa_curve

@@ -68,8 +68,8 @@ def logit_lens(
         (None where the prompt lists no options), `nucleus`, `layer`, the measures (see `output_measures`), `choice` and
         `choice_ties` of the layer, `correct` (1 where that choice is right), `final_correct` (1 where the choice of the
         run itself is right, under the same scoring; without listed options under the run's default scoring; both NaN
-        where no answer is known), `n_options`, `human_entropy`, `human_entropy_normalized`. `choice`, `choice_ties`
-        and `correct` are left out where the prompt lists no options.
+        where no answer is known), `n_options`, `human_entropy`, `human_entropy_normalized`, `subject`. Where the prompt
+        lists no options `choice`, `choice_ties` and `correct` are left out.
 
     Raises:
         ValueError: another checkpoint than the run's (the field is named with both values); no `resid_post` in the
@@ -141,7 +141,9 @@ class _Lens:
         self.top_k = TOP_K if measures is None or any(name.startswith("top_k_") for name in names) else ()
         self.top_p = TOP_P if measures is None or any(name.startswith("top_p_") for name in names) else ()
         human = human_targets(run.items)
-        self.human = human[["n_options", "human_entropy", "human_entropy_normalized"]]
+        self.human = human[["n_options", "human_entropy", "human_entropy_normalized"]].assign(
+            subject=run.items.reindex(columns=["subject"])["subject"].to_numpy()
+        )
         self.final = {
             scoring: correctness(run.items["answer"], choices(run.choice_scores(scoring or run.scorings[0])))
             for scoring in scorings

@@ -52,6 +52,29 @@ def comparison(models=("base", "tuned"), measures=TWO, *, seed: int = 0) -> pd.D
     return table.assign(**values, **ends, **kept)
 
 
+def probe_controls(models=("base", "tuned"), *, seed: int = 0) -> pd.DataFrame:
+    names = ["probe", "options_and_length", "tfidf", "output_measures"]
+    table = pd.DataFrame([{"model": model, "control": name} for model in models for name in names])
+    score, first = np.random.default_rng(seed).uniform(0.1, 0.4, len(table)), table["control"] == "probe"
+    values = {"score": score, "": score, "difference": np.where(first, np.nan, 0.5 - score)}
+    ends = {f"{name}_ci_{end}".removeprefix("_"): value + shift for name, value in values.items() if name != "score"
+            for end, shift in (("low", -0.2), ("high", 0.2))}  # fmt: skip
+    kept = {"target": "human_entropy_normalized", "score_name": "pearson", "score": score}
+    table = table.assign(**kept, difference=values["difference"], **ends)
+    return table.assign(as_good=~first & (table["difference_ci_low"] <= 0))
+
+
+def learning(models=("base", "tuned"), *, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for model in models:
+        for target, name in (("human_entropy_normalized", "pearson"), ("correct", "auroc")):
+            score = np.linspace(0.1, 0.4, 4) + rng.normal(0, 0.03, 4) + (name == "auroc") * 0.4
+            part = pd.DataFrame({"model": model, "target": target, "n_train": [20, 40, 80, 160], "score": score})
+            parts.append(part.assign(score_name=name, ci_low=score - 0.1, ci_high=score + 0.1))
+    return pd.concat(parts, ignore_index=True)
+
+
 def bins() -> pd.DataFrame:
     lower = np.linspace(0, 0.9, 10)
     n = np.array([0, 0, 12, 30, 20, 9, 4, 1, 0, 2])
@@ -165,6 +188,21 @@ def two_targets() -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def lens(layers: int = 6, measures=("total_entropy_normalized", "choice_margin")) -> pd.DataFrame:
+    """A logit lens whose measures follow people in the last layer only, under two scorings."""
+    parts = []
+    for measure in measures:
+        for scoring in ("label_single", "label_variants"):
+            told = np.where(np.arange(layers) == layers - 1, 0.4, 0.05) * MEASURES[measure].direction
+            columns = {"layer": np.arange(layers), "measure": measure, "scoring": scoring, "mean": 0.5}
+            for name, centre in (("human_spearman", 0.0), ("correct_auroc", 0.5)):
+                values = centre + (told if centre == 0 else abs(told) / 2)
+                columns |= {name: values, f"{name}_ci_low": values - 0.1, f"{name}_ci_high": values + 0.1}
+            p = np.where(abs(told) > 0.3, 0.01, 0.8)
+            parts.append(pd.DataFrame(columns | {"p_max": p, "correct_p_max": p}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def transfer(runs=("quiz plain", "quiz chat", "survey plain"), *, score_name="pearson") -> pd.DataFrame:
     rows = []
     for number, (train, test) in enumerate((train, test) for train in runs for test in runs):
@@ -197,7 +235,7 @@ def similarity() -> pd.DataFrame:
 def tables() -> SimpleNamespace:
     return SimpleNamespace(
         figures_of=figures_of, controls=controls, bins=bins, positions=positions, subjects=subjects, null=null,
-        comparison=comparison, curves=curves, effects=effects, over_pairs=over_pairs, two_targets=two_targets,
-        transfer=transfer, geometry=geometry, similarity=similarity,
+        comparison=comparison, probe_controls=probe_controls, learning=learning, curves=curves, effects=effects, over_pairs=over_pairs, two_targets=two_targets,
+        lens=lens, transfer=transfer, geometry=geometry, similarity=similarity,
         thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip
