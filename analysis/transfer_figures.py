@@ -78,7 +78,7 @@ def transfer_heatmap(transfer: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         if math.isnan(score):
             continue
         missing.discard((row, column))
-        fill = colours.to_rgba(score)
+        fill = colours.to_rgba(np.array([score]))[0]
         ax.add_patch(Rectangle((column, row), 1, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
         ink = "white" if np.dot(fill, (0.299, 0.587, 0.114, 0.0)) < 0.5 else INK
         _write(ax, row, column, scale, (score, low, high), ink)
