@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
 from doubtlens.probes import scores, two_targets
 from doubtlens.probes.directions import direction_cosines
-from doubtlens.probes.folds import TargetError, outer_folds
+from doubtlens.probes.folds import TargetError, inner_blocks, outer_folds
 from doubtlens.probes.sweep import sweep_targets
 
 FAST = {"n_permutations": 19, "n_bootstrap": 20, "n_halvings": 2, "n_splits": 4, "progress": False, "device": "cpu"}
@@ -114,6 +116,35 @@ def test_predictions_are_those_of_a_sweep_on_the_same_folds():
     nested = table.filter(regex="^nested_")
     assert (nested.nunique(dropna=False) == 1).all()
     assert {f"nested_{name}" for name in table.loc[:, "prediction_correlation":"second_shared_ci_high"]} == {*nested}
+
+
+def test_shared_variance_is_stacked_inside_the_training_folds():
+    run = MadeRun()
+    table = compared(run, layers=[6], penalties=10.0, seed=5)
+    subjects = run.items["subject"].to_numpy()
+    targets = np.column_stack([_entropy(run), run.right])
+    folds = outer_folds(targets[:, 1], subjects, n_splits=4, rng=np.random.default_rng(5))
+    error = baseline = 0.0
+    for fold, test in enumerate(folds.test):
+        train = folds.train(fold)
+        scaler = StandardScaler().fit(run.residual(6)[train])
+        rows, new, known = (
+            scaler.transform(run.residual(6)[train]),
+            scaler.transform(run.residual(6)[test]),
+            targets[train],
+        )
+        inner = np.empty_like(known)
+        for block in inner_blocks(folds.group_codes[train]):
+            rest = np.setdiff1d(np.arange(len(train)), block)
+            inner[block] = Ridge(alpha=10.0).fit(rows[rest], known[rest]).predict(rows[block]) - known[rest].mean(
+                axis=0
+            )
+        outer = Ridge(alpha=10.0).fit(rows, known).predict(new) - known.mean(axis=0)
+        stack = LinearRegression().fit(inner, known[:, 0])
+        error += np.sum((targets[test, 0] - stack.predict(outer)) ** 2)
+        baseline += np.sum((targets[test, 0] - known[:, 0].mean()) ** 2)
+    assert table.loc[0, "first_r2_both"] == pytest.approx(1 - error / baseline, rel=1e-5)
+    assert table.loc[0, "nested_first_r2_both"] == table.loc[0, "first_r2_both"]
 
 
 def test_cosines_are_those_of_the_arrays():
