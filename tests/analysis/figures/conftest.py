@@ -153,6 +153,24 @@ def effects(pairs: int = 5, measures=TWO, figures=("human_spearman",), *, seed: 
     return pd.DataFrame(rows)
 
 
+def responses(doses=(-4.0, -2.0, 2.0, 4.0), *, n_random: int = 20, seed: int = 0) -> pd.DataFrame:
+    """Rows of `dose_response` for one probe."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for figure, size in {"choice_entropy": 0.01, "total_entropy": 0.02, "accuracy": 0.005, "changed": 0.03}.items():
+        rows.append({"mode": "none", "direction": "none", "dose": 0.0, "figure": figure, "value": 0.4, "change": 0.0})
+        for draw, slope in zip([None, *range(n_random)], [size, *rng.normal(0, size / 3, n_random)], strict=True):
+            for mode, dose in [*(("add", dose) for dose in doses), ("remove", np.nan)]:
+                change = slope * (dose if mode == "add" else 0.5)
+                change = abs(change) if figure == "changed" else change
+                rows.append({
+                    "mode": mode, "direction": "probe" if draw is None else "random", "draw": draw, "dose": dose,
+                    "figure": figure, "value": 0.4 + change, "change": change, "ci_low": change - size / 4,
+                    "ci_high": change + size / 3,
+                })  # fmt: skip
+    return pd.DataFrame(rows).astype({"draw": "Int64"})
+
+
 def over_pairs(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (figure, measure), part in table.groupby(["figure", "measure"], sort=False, dropna=False):
@@ -235,7 +253,8 @@ def similarity() -> pd.DataFrame:
 def tables() -> SimpleNamespace:
     return SimpleNamespace(
         figures_of=figures_of, controls=controls, bins=bins, positions=positions, subjects=subjects, null=null,
-        comparison=comparison, probe_controls=probe_controls, learning=learning, curves=curves, effects=effects, over_pairs=over_pairs, two_targets=two_targets,
+        comparison=comparison, probe_controls=probe_controls, learning=learning, curves=curves,
+        effects=effects, over_pairs=over_pairs, two_targets=two_targets,
         lens=lens, transfer=transfer, geometry=geometry, similarity=similarity,
         thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip
