@@ -13,6 +13,7 @@ from doubtlens.probes.classifier_folds import logistic_fold, mass_mean_fold, mas
 from doubtlens.probes.folds import inner_blocks
 from doubtlens.probes.linear import LogisticProbe, MassMeanProbe, shrinkage_penalty
 from doubtlens.probes.ridge_path import RidgePath, Standardization
+from doubtlens.probes.sweep import sweep
 
 PENALTIES = [1e-4, 1e-2, 1.0]
 
@@ -117,6 +118,8 @@ def test_constant_features_give_the_base_rate(fold):
     targets = made()[2]
     fit = fold(np.ones((60, 3)), np.ones((4, 3)), targets, None, PENALTIES, np.array([0]))
     assert np.allclose(fit.test, targets.mean(axis=0))
+    if fold is logistic_fold:
+        assert (fit.penalty == PENALTIES[0]).all()  # of penalties that do as well, the strongest
 
 
 @pytest.mark.parametrize("fold", [mass_mean_fold, mass_mean_whitened_fold, logistic_fold])
@@ -163,3 +166,18 @@ def test_the_logistic_fold_is_the_estimator():
     assert np.allclose(fit.test[:, 0], probe.predict_proba(test)[:, 1], rtol=0, atol=1e-9)
     assert fit.inner_error[0] == pytest.approx(probe.inner_log_loss_.min())
     assert fit.penalty[0] == probe.C_
+
+
+@pytest.mark.parametrize("kind", ["mass_mean_whitened", "logistic"])
+def test_a_sweep_finds_the_layer_against_its_null(kind):
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((3, 60, 10)) + 2 * rng.standard_normal((3, 60, 1)), np.tile([0.0, 1.0], 30)
+    x[1, :, 0] += 2 * y
+    found = sweep(
+        x, y, kind=kind, n_splits=4, n_permutations=19, n_bootstrap=20, rng=rng,
+        penalties=[1e-2, 1.0] if kind == "logistic" else None,
+    )  # fmt: skip
+    assert found.table["best"].tolist() == [False, True, False]
+    assert found.table.loc[1, ["p", "p_max", "nested_p"]].tolist() == [0.05] * 3
+    assert found.table.loc[[0, 2], "p_max"].min() > 0.1
+    assert found.table["probe"].eq(kind).all()

@@ -1,5 +1,7 @@
 """Penalties chosen on inner folds, and the fit: against explicit loops of scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -60,7 +62,7 @@ def test_fits_equal_scikit_learn(d):
         assert np.allclose(predicted[:, column], model.predict_proba(new)[:, 1], rtol=0, atol=1e-4)
 
 
-def test_the_mean_of_the_inner_solutions_is_a_good_start():
+def test_the_fit_starts_from_the_mean_of_the_inner_solutions():
     rows, labels = made(d=80)
     path = LogisticPath(rows, caller="test")
     starts = path.inner_log_loss(labels, [10.0], None)[1][0]
@@ -68,6 +70,9 @@ def test_the_mean_of_the_inner_solutions_is_a_good_start():
     warm, cold = path.fit(labels, c, starts), path.fit(labels, c)
     assert np.allclose(warm.weights, cold.weights, atol=1e-3)
     assert (warm.n_iter < cold.n_iter).all()
+    inner = [sklearn(rows[train], labels[train, 0], 10.0) for train, _ in StratifiedKFold(5).split(rows, labels[:, 0])]
+    expected = np.mean([model.coef_[0] for model in inner], axis=0)
+    assert np.allclose(path.feature_weights(replace(warm, weights=starts))[:, 0], expected, atol=1e-4)
 
 
 def test_small_batches_give_the_same(monkeypatch):

@@ -115,11 +115,14 @@ def test_separable_rows_have_finite_weights_up_to_huge_c():
 
 
 def test_useless_features_leave_the_base_rate():
-    # The four corners of a square with opposite labels: the optimum is exactly w = 0.
-    z = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
-    found = solve(z, [[0.0, 1, 1, 0]], [1e3])
+    # The class means coincide up to rounding: the optimum is w = 0, where no weight can be relatively precise.
+    z, t = made(40, 3, share=0.25)
+    for label in (0, 1):
+        z[t == label] -= z[t == label].mean(axis=0)
+    found = solve(z, np.tile(t, (3, 1)), [1e-3, 1.0, 1e3])
     assert found.converged.all()
     assert found.weights.abs().max() <= 1e-12
+    assert torch.allclose(found.intercept, torch.full((3,), np.log(1 / 3), dtype=torch.float64))
     none = solve(np.zeros((4, 0)), [[0.0, 0, 0, 1]], [1.0])
     assert none.weights.shape == (1, 0)
     assert none.intercept.item() == pytest.approx(np.log(1 / 3))
@@ -175,7 +178,7 @@ def test_a_good_start_saves_steps():
     cold = solve(z, t[None], 10.0)
     warm = solve(z, t[None], 10.0, start=cold.weights)
     assert warm.n_iter.item() == 0
-    assert cold.n_iter.item() >= 4
+    assert 4 <= cold.n_iter.item() <= 12
     far = solve(z, t[None], 10.0, start=100 * torch.ones(1, 15))
     assert torch.allclose(far.weights, cold.weights, atol=1e-4)
 
