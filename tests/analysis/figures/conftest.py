@@ -256,5 +256,5 @@ def tables() -> SimpleNamespace:
         comparison=comparison, probe_controls=probe_controls, learning=learning, curves=curves,
         effects=effects, over_pairs=over_pairs, two_targets=two_targets,
         lens=lens, transfer=transfer, geometry=geometry, similarity=similarity,
-        thirty=THIRTY, seventeen=SEVENTEEN,
+        responses=responses, thirty=THIRTY, seventeen=SEVENTEEN,
     )  # fmt: skip

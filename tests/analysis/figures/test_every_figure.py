@@ -141,7 +141,15 @@ def test_files_hold_the_figure_and_no_date(tables, tmp_path):
     assert b"CreationDate" not in pdf.read_bytes()
 
 
-UNNAMED = ("position_bars", "reliability_diagram", "layer_curve", "two_target_curves", "cka_curves", "rsa_curve")
+UNNAMED = (
+    "position_bars",
+    "reliability_diagram",
+    "layer_curve",
+    "two_target_curves",
+    "cka_curves",
+    "rsa_curve",
+    "dose_response_curves",
+)
 NAMED = [name for name in TABLES if name not in UNNAMED]
 
 
