@@ -278,3 +278,13 @@ def test_the_same_seed_gives_the_same_cosines():
         pair_targets(*made()[1:], n_halvings=1, n_permutations=0, permute=None, rng=np.random.default_rng(0)),
         TargetPair,
     )
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_cosines_of_the_cpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    here, there = (cosines(*made(first=0, second=1), device=device) for device in ("cpu", "cuda"))
+    assert there.null == pytest.approx(here.null, abs=1e-8)
+    assert there.cosine == pytest.approx(here.cosine, abs=1e-8)
