@@ -17,7 +17,8 @@
 | numerical_noise | a 16-bit forward pass, and how far its numbers are from float32 |
 
 Those of intervals and tests (few_draws, shared_model, few_clusters, independent_items, few_pairs, unmatched_items,
-calibration_error_bias, no_kendall) are in `inference_cautions`.
+calibration_error_bias, no_kendall) are in `inference_cautions`, that of probes beside their controls
+(control_as_good) in `representation_cautions`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import inference_cautions
+from . import inference_cautions, representation_cautions
 from .clauses import LEVEL, Tables, Warned
 from .overview import LETTERS
 from .phrases import Place, asked, by_place, told
@@ -72,6 +73,7 @@ def cautions(tables: Tables, runs: Runs) -> list[Caution]:
         inference_cautions.few_draws,
         inference_cautions.shared_models,
         _best_layers,
+        representation_cautions.controls,
         _nested,
         _noise_of_people,
         inference_cautions.few_clusters,

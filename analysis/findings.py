@@ -7,9 +7,11 @@
 1. Tables (`study_tables`), each measure once (`views`): accuracy and chosen positions, agreement, alignment with its
    controls and ceiling, uncertainty and agreement, calibration, shifts, both at once, base against instruct, power,
    and the probes beside the best output measure.
-2. p-values are corrected by Holm and by Benjamini and Hochberg over all measures of one model, dataset and prompt,
+2. The residual stream beside that (`representation_tables`): controls of the probes, the output measures beside them,
+   two targets, other runs, interventions.
+3. p-values are corrected by Holm and by Benjamini and Hochberg over all measures of one model, dataset and prompt,
    those of alignment also against the largest correlation under permutation; differences over all figures of a pair.
-3. Sentences and warnings are made from those tables alone.
+4. Sentences and warnings are made from those tables alone.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from ..extract.atomic import write_bytes
 from .cautions import Caution, cautions
 from .latex import to_latex
 from .pairs import Declared, pairs_of
+from .representation_tables import representation_tables
 from .sentences import Paragraph, paragraphs
 from .study_tables import Plan, as_text, study_tables
 from .tables import require_columns
@@ -35,7 +38,8 @@ from .views import default_measures
 
 PRINTED = (
     "overview", "ceiling", "agreement", "human_calibration", "alignment", "controls", "uncertainty_agreement",
-    "calibration", "jsd_shift", "simultaneity", "tuning_over_pairs", "power", "curve",
+    "calibration", "jsd_shift", "simultaneity", "tuning_over_pairs", "power", "curve", "probe_controls", "incremental",
+    "transfer",
 )  # fmt: skip
 """The tables that are written as LaTeX."""
 LONG = 40
@@ -68,6 +72,14 @@ class Findings:
         power: per dataset and prompt, the smallest effects that could have been found.
         layers: the probes, as given.
         curve: best layer, nested score and best output measure per run and target.
+        probe_controls: the probe beside the baselines that it must beat.
+        learning: its score with fewer items to learn from.
+        similarity: the geometry of each layer beside that of people's answers.
+        behaviour, incremental: each output measure beside the probe, and the R2 that the ones add to the other.
+        lens: output measures as each layer's residual stream has them, beside people and correctness.
+        two_targets: human entropy and correctness at once, by layer.
+        interventions: what moving the residual stream along the probes does to the output.
+        transfer, geometry: probes of one run on another; base and instruct models, layer by layer.
         paragraphs: the findings in words.
         warnings: what stands in the way of reading them plainly, gravest first.
         settings: seed, n_bootstrap, and what else the numbers depend on.
@@ -98,6 +110,16 @@ class Findings:
     power: pd.DataFrame
     layers: pd.DataFrame
     curve: pd.DataFrame
+    probe_controls: pd.DataFrame
+    learning: pd.DataFrame
+    similarity: pd.DataFrame
+    behaviour: pd.DataFrame
+    incremental: pd.DataFrame
+    lens: pd.DataFrame
+    two_targets: pd.DataFrame
+    interventions: pd.DataFrame
+    transfer: pd.DataFrame
+    geometry: pd.DataFrame
     paragraphs: tuple[Paragraph, ...] = ()
     warnings: tuple[Caution, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -168,6 +190,7 @@ def find(
     signals: pd.DataFrame,
     layers: pd.DataFrame | None = None,
     *,
+    representation: Mapping[str, pd.DataFrame] | None = None,
     seed: int,
     n_bootstrap: int = 2000,
     n_permutations: int = 2000,
@@ -185,6 +208,9 @@ def find(
             respondents, choice_log_probabilities, choice_ties, human_entropy_se. Signals of several runs are
             concatenated.
         layers: `probe_layers` of the same runs, concatenated, or None.
+        representation: tables of the same runs, concatenated, by name: controls (`probe_controls`), learning
+            (`learning_curve`), rsa, two_targets, lens (`logit_lens`), interventions, transfer (`transfer_matrix`),
+            geometry; those that are not there are left out.
         seed: of all bootstrap draws; the same seed and tables give the same findings.
         n_bootstrap: bootstrap draws behind each interval (95%).
         n_permutations: permutations behind each null of the measures.
@@ -221,6 +247,7 @@ def find(
         reordered=_reordered(known),
     )
     tables = study_tables(signals, layers, plan)
+    tables |= representation_tables(signals, representation or {}, plan)
     settings = {
         "seed": seed,
         "n_bootstrap": n_bootstrap,

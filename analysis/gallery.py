@@ -30,7 +30,8 @@ from .figures import (
     tuning_slopes,
 )
 from .findings import Findings
-from .phrases import asked, measure, places
+from .phrases import Place, asked, measure, places
+from .representation_gallery import representation_figures
 from .study_tables import HEADLINE as HEADLINES
 from .tables import group_keys
 from .views import ANY
@@ -86,8 +87,17 @@ def study_figures(findings: Findings) -> Iterator[Plate]:
             if drawn:
                 # Positions are shown even where there is no right answer to tell of.
                 topic = "agreement" if topic == "answers" and topic not in told else topic
-                stem = ".".join(str(word) for word in (name, *place) if word is not None)
-                yield Plate(stem, topic, drawn[1], drawn[0], *place)
+                yield Plate(_stem(name, place), topic, drawn[1], drawn[0], *place)
+        for name, topic, figure, caption in representation_figures(findings, place):
+            if topic != "transfer":  # a matrix over runs belongs to no single place
+                yield Plate(_stem(name, place), topic, caption, figure, *place)
+    for name, topic, figure, caption in representation_figures(findings, (None, None)):
+        if topic == "transfer":
+            yield Plate(name, topic, caption, figure)
+
+
+def _stem(name: str, place: Place) -> str:
+    return ".".join(str(word) for word in (name, *place) if word is not None)
 
 
 def _positions(part: pd.DataFrame, findings: Findings) -> Drawn:

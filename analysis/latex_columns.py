@@ -82,7 +82,15 @@ PRINTED = (
         "best_layer best_score p_max nested_score nested_p measure measure_score",
         "nested_score",
     ),
-    Printed("layers", ("layer", "null_mean"), "layer n r2 pearson auroc null_mean p p_max"),
+    Printed("probe_controls", ("control", "as_good"), "control n_features score r2 difference p", "score"),
+    Printed(
+        "incremental",
+        ("r2_both", "probe_over_measures"),
+        "n r2_measures r2_probe r2_both probe_over_measures measures_over_probe",
+        "probe_over_measures",
+    ),
+    Printed("transfer", ("train_model", "test_model", "n_shared"), "train test n_train n_test score r2 p", "score"),
+    Printed("layers", ("layer", "null_mean", "nested_score"), "layer n r2 pearson auroc null_mean p p_max"),
     Printed(
         "datasets",
         ("options_human_entropy", "human_entropy_se"),

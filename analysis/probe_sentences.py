@@ -18,7 +18,7 @@ def probes(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         name = TARGETS.get(str(target), str(target))
         clauses: Clauses = [(None, _probe(row)) for _, row in rows.iterrows()]
         if "model" in rows and rows["model"].nunique() > FEW:
-            score, found = _score(rows.iloc[0]), int((rows["p_max"] < LEVEL).sum())
+            score, found = score_name(rows.iloc[0]), int((rows["p_max"] < LEVEL).sum())
             clauses = [
                 (
                     None,
@@ -46,7 +46,7 @@ def _probe(row: pd.Series) -> str:
     under = f" scored by {scoring}" if isinstance(scoring, str) and scoring != ANY else ""
     text = (
         f"for {who(row)}{under}, the best of {count(int(row['n_layers']), 'layer')} is layer {row['best_layer']} with "
-        f"an out-of-fold {_score(row)} of {estimate(row['best_score'], row['best_ci_low'], row['best_ci_high'])} "
+        f"an out-of-fold {score_name(row)} of {estimate(row['best_score'], row['best_ci_low'], row['best_ci_high'])} "
         f"({p_value(row['p_max'])}{least_text} against the null of the maximum over layers{verdict}), and the nested "
         f"score is {estimate(row['nested_score'], row['nested_ci_low'], row['nested_ci_high'])} "
         f"({p_value(row['nested_p'])})"
@@ -62,5 +62,6 @@ def _probe(row: pd.Series) -> str:
     )
 
 
-def _score(row: pd.Series) -> str:
+def score_name(row: pd.Series) -> str:
+    """Name the score of a row of a probe's table."""
     return "AUROC" if row["score_name"] == "auroc" else "Pearson r"

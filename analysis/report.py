@@ -35,6 +35,14 @@ HASHES = (
     ("prompts", "prompts"),
     ("digest", "run"),
 )
+PARTS = {
+    "probes": "Layers",
+    "behaviour": "Behaviour against representation",
+    "two_targets": "Two targets",
+    "interventions": "Interventions",
+    "transfer": "Other runs",
+}
+"""Topics that stand under a heading of their own."""
 FACTS = (
     ("checkpoint", "Checkpoint"),
     ("revision", "Revision"),
@@ -135,6 +143,7 @@ def render_report(
         serious=[warning for warning in findings.warnings if warning.grade == "serious"],
         notes=[warning for warning in findings.warnings if warning.grade != "serious"],
         places=places,
+        parts=PARTS,
         plates=plates,
         tables=list(report_tables(findings)),
         runs=[_run(run) for run in runs],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import representation_columns
 from .overview import LETTERS
 from .report_cells import Cell, Column, estimate, is_absent, probability, share, text, value
 from .views import ANY
@@ -345,3 +346,4 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
         ],
     ),
 }
+SHOWN |= representation_columns.SHOWN

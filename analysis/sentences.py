@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from . import agreement_sentences, alignment_sentences, calibration_sentences, joint_sentences, tuning_sentences
+from . import (
+    agreement_sentences,
+    alignment_sentences,
+    behaviour_sentences,
+    calibration_sentences,
+    intervention_sentences,
+    joint_sentences,
+    layer_sentences,
+    transfer_sentences,
+    tuning_sentences,
+    two_target_sentences,
+)
 from .clauses import LEVEL, Settings, Tables, Told, by_scoring
 from .phrases import asked, places, sentences, spread, who
 from .probe_sentences import probes
@@ -24,11 +35,12 @@ class Paragraph:
     """One finding in words.
 
     Attributes:
-        topic: answers, agreement, alignment, options, calibration, simultaneity, tuning, power or probes.
+        topic: answers, agreement, alignment, options, calibration, simultaneity, tuning, power, probes, behaviour,
+            two_targets, interventions or transfer.
         title: what it is about.
         text: the finding, with its numbers and intervals.
         method: how to read them: intervals, tests, conventions.
-        dataset, prompt: where it was found; None where the tables do not say.
+        dataset, prompt: where it was found; None where the tables do not say, and across runs.
     """
 
     topic: str
@@ -59,8 +71,17 @@ def paragraphs(tables: Tables, settings: Settings) -> Iterator[Paragraph]:
         ("simultaneity", "simultaneity", joint_sentences.simultaneity),
         ("tuning", "tuning", tuning_sentences.tuning),
         ("tuning", "tuning_over_pairs", tuning_sentences.over_pairs),
+        ("tuning", "geometry", transfer_sentences.geometry),
         ("power", "power", joint_sentences.power),
         ("probes", "curve", probes),
+        ("probes", "probe_controls", layer_sentences.controls),
+        ("probes", "learning", layer_sentences.learning),
+        ("probes", "similarity", layer_sentences.similarity),
+        ("behaviour", "behaviour", behaviour_sentences.behaviour),
+        ("behaviour", "incremental", behaviour_sentences.increments),
+        ("behaviour", "lens", behaviour_sentences.lens),
+        ("two_targets", "two_targets", two_target_sentences.two_targets),
+        ("interventions", "interventions", intervention_sentences.interventions),
     )
     names = list(dict.fromkeys(tables["overview"]["model"])) if "model" in tables["overview"] else []
     for place in places(tables["overview"]):
@@ -68,6 +89,9 @@ def paragraphs(tables: Tables, settings: Settings) -> Iterator[Paragraph]:
             part = asked(tables[name], place)
             for title, clauses, method in write(part, tables, settings) if len(part) else ():
                 yield Paragraph(topic, title, sentences(clauses, names), method, *place)
+    if len(tables["transfer"]):
+        for title, clauses, method in transfer_sentences.transfer(tables["transfer"], tables, settings):
+            yield Paragraph("transfer", title, sentences(clauses, names), method)
 
 
 def _answers(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:

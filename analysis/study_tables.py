@@ -119,21 +119,21 @@ def _beside_people(human: pd.DataFrame, plan: Plan) -> dict[str, pd.DataFrame]:
         def calibrate(table: pd.DataFrame, measures: Sequence[str], **options: Any) -> pd.DataFrame:
             return human_calibration(table, missing="drop", **plan.drawn, **options)
 
-        tables["human_calibration"] = _each([(single, [])], calibrate, human, plan, "human_calibration")
+        tables["human_calibration"] = each([(single, [])], calibrate, human, plan, "human_calibration")
     for name, method in (("alignment", "spearman"), ("alignment_pearson", "pearson"), ("alignment_kendall", "kendall")):
         part = human if method != "kendall" else _small(human)
         correlate = partial(alignment, method=method, missing="drop", **plan.drawn)
-        tables[name] = _adjusted(_each(views(part, plan.measures), correlate, human, plan, "alignment"))
+        tables[name] = adjusted(each(views(part, plan.measures), correlate, human, plan, "alignment"))
     tables["alignment"] = _with_family_p(tables["alignment"], human, plan)
     raw = [name for name in MEASURES if name in human and f"{name}_normalized" in plan.measures]
     control = partial(alignment_controls, missing="drop", **plan.drawn)
-    tables["controls"] = _each(views(human, raw), control, human, plan, "controls")
+    tables["controls"] = each(views(human, raw), control, human, plan, "controls")
     tables["uncertainty_agreement"] = pd.DataFrame()
     if _has_answers(human):
         relate = partial(uncertainty_and_agreement, missing="drop", **plan.drawn)
         parts = views(human, plan.measures, kept=ANSWER)
-        table = _each(parts, relate, human, plan, "uncertainty_agreement")
-        tables["uncertainty_agreement"] = _adjusted(table)
+        table = each(parts, relate, human, plan, "uncertainty_agreement")
+        tables["uncertainty_agreement"] = adjusted(table)
     return tables
 
 
@@ -142,7 +142,7 @@ def _beside_answers(answered: pd.DataFrame, plan: Plan) -> dict[str, pd.DataFram
     few = [name for name in HEADLINE if name in plan.measures]
     calibrate = partial(calibration, missing="drop", **plan.drawn)
     parts = views(answered, plan.measures, kept=ANSWER)
-    tables = {"calibration": _adjusted(_each(parts, calibrate, answered, plan, "calibration"))}
+    tables = {"calibration": adjusted(each(parts, calibrate, answered, plan, "calibration"))}
     subjects = answered[answered["subject"].notna()] if "subject" in answered else answered.iloc[:0]
     found = [calibration_by_subject(part, measures=names) for part, names in views(subjects, few, kept=ANSWER)]
     tables["calibration_by_subject"] = _stack(found, answered)
@@ -255,7 +255,7 @@ def _both(alignment_table: pd.DataFrame, calibration_table: pd.DataFrame) -> pd.
     return simultaneity(alignment_table, calibration_table)
 
 
-def _each(
+def each(
     parts: Iterable[tuple[pd.DataFrame, list[str]]],
     compute: Computation,
     signals: pd.DataFrame,
@@ -290,7 +290,8 @@ def _clustered(part: pd.DataFrame, plan: Plan) -> Iterator[tuple[pd.DataFrame, s
     yield part[~whole], None
 
 
-def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Correct the p-values of a table by Holm and by Benjamini and Hochberg over each run; an empty one stays."""
     return table if table.empty else adjust_p_values(table)
 
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .classifier_folds import logistic_fold, mass_mean_fold, mass_mean_whitened_fold
+from .device import MANY_ROWS
 from .fold_fit import FoldFit, FoldFitter
 from .folds import inner_blocks
 from .linear import LOGISTIC_PENALTIES, RIDGE_PENALTIES
 from .ridge_path import Array, RidgePath, Standardization, smallest_error
-
-# From here on a product is long enough for half the precision to save minutes.
-MANY_ROWS = 1500
 
 
 def ridge_fold(

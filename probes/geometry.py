@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .device import fewer_threads, resolve_device
 from .directions import LEAST_ROWS, NULLS, DirectionCosines, TargetPair, largest_p, pair_targets
 from .folds import TargetError, group_codes, name_rows
 from .layers import item_activations, progress_bar, run_groups, run_target
@@ -24,7 +25,6 @@ from .model_directions import METRICS, model_cosines
 from .ridge_path import Standardization
 from .scores import p_value
 from .similarity import KernelAlignment
-from .sweep import _device, _threads
 
 if TYPE_CHECKING:
     from ..extract.store import Run
@@ -105,11 +105,11 @@ def geometry(
     ]
     within = codes is not None and permute != "free"
     orders = [_order(codes if within else None, len(matched.ids), rng) for _ in range(n_permutations)]
-    where = _device(device)
+    where = resolve_device(device, caller="geometry")
     similar: list[dict[str, float]] = []
     cosines: list[list[dict[str, DirectionCosines] | None]] = [[] for _ in halved]
     note = None
-    with progress_bar("comparing two models", progress) as report, _threads(len(matched.ids)):
+    with progress_bar("comparing two models", progress) as report, fewer_threads(len(matched.ids)):
         for done, layer in enumerate(chosen):
             sides = [
                 _activations(run, layer, site, position, rows)

@@ -21,11 +21,11 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from . import scores
+from .device import resolve_device
 from .fold_fits import KINDS
 from .layers import item_activations, known_probe, progress_bar, sweep_run
 from .linear import check_penalties
 from .probed_rows import ProbedRows, nested_layer
-from .sweep import _device
 
 if TYPE_CHECKING:
     from ..extract.store import Run
@@ -136,7 +136,7 @@ def learning_curve(
     }
     shape = (len(wanted), repeats, len(rows.y))
     predictions, means = np.empty(shape), np.empty(shape)
-    folds, at = rows.folds, _device(device)
+    folds, at = rows.folds, resolve_device(device, caller="learning_curve")
     with threadpool_limits(1, user_api="blas"), progress_bar("fitting to fewer rows", progress) as report:
         for fold, test in enumerate(folds.test):
             train, features = folds.train(fold), read[swept.nested_layers[fold]].astype(np.float64)

@@ -17,18 +17,17 @@ Max-statistic: Westfall and Young 1993, "Resampling-Based Multiple Testing". Nes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from threadpoolctl import threadpool_limits
 
+from .device import fewer_threads, resolve_device
 from .fold_fit import FoldFit
-from .fold_fits import KINDS, MANY_ROWS, ProbeKind
+from .fold_fits import KINDS, ProbeKind
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, outer_folds, permutation_drawer
 from .linear import check_penalties
 from .ridge_path import Standardization
@@ -183,9 +182,20 @@ def sweep_targets(
         schemes.append(scheme)
 
     passes = _shared_folds(records)
-    with _threads(len(checked[0])):
+    device = resolve_device(device, caller="sweep")
+    with fewer_threads(len(checked[0])):
         for number, together in enumerate(passes):
-            _run(read, layer_names, probe, grid, together, progress, number, len(passes), _device(device))
+            _run(
+                read,
+                layer_names,
+                probe,
+                grid,
+                together,
+                progress,
+                number,
+                len(passes),
+                resolve_device(device, caller="sweep"),
+            )
     results = []
     for record, scheme in zip(records, schemes, strict=True):
         table = record.table(layer_names, kind, scheme, n_bootstrap, rng)
@@ -241,39 +251,6 @@ def _run(
             record.close_layer(index, flat)
         if progress is not None:
             progress(number * len(layers) + index + 1, n_passes * len(layers))
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Fit small problems on one thread: on several that wait for each other they are up to fifty times slower."""
-    if n >= MANY_ROWS:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _device(device: str) -> str:
-    """Resolve "auto", and refuse a GPU that is not there before anything is fitted."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f'The device parameter of sweep must be "auto", "cpu" or a GPU that torch can use, such as "cuda". '
-            f"Got {device!r} instead: {error}"
-        ) from error
-    return device
 
 
 def _check_folds(folds: Folds, target: Array, groups: Array | None) -> None:

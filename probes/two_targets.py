@@ -15,6 +15,7 @@ import pandas as pd
 
 from . import scores
 from .cross_prediction import PredictedTarget, cross_prediction
+from .device import fewer_threads, resolve_device
 from .directions import LEAST_ROWS, NULLS, DirectionCosines, largest_p, pair_cosines, pair_targets
 from .fold_fits import ridge_fold
 from .folds import Folds, TargetError, check_target, inner_blocks, is_binary, name_rows, outer_folds
@@ -22,7 +23,6 @@ from .layers import RunTarget, item_activations, progress_bar, run_groups, run_t
 from .linear import RIDGE_PENALTIES, check_penalties
 from .measure_table import unknown_name
 from .ridge_path import Standardization
-from .sweep import _device, _threads
 
 if TYPE_CHECKING:
     from ..extract.store import Run
@@ -112,7 +112,7 @@ def two_targets(
         None if grouped is None else grouped[present],
         n_splits=n_splits,
         penalties=check_penalties(RIDGE_PENALTIES if penalties is None else penalties, "penalties", "two_targets"),
-        device=_device(device),
+        device=resolve_device(device, caller="two_targets"),
         rng=rng,
     )
     values = design.targets
@@ -123,7 +123,7 @@ def two_targets(
     weights = scores.bootstrap_weights(len(values), design.folds.group_codes, n_bootstrap, rng)
 
     predictions, cosines = [], []
-    with progress_bar("comparing two targets", progress) as report, _threads(len(values)):
+    with progress_bar("comparing two targets", progress) as report, fewer_threads(len(values)):
         for number, layer in enumerate(chosen):
             rows = item_activations(run, layer, site, position)[present].astype(np.float64)
             wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))

@@ -17,7 +17,7 @@ from .settings import Study
 
 __all__ = ["STAGES", "Made", "Pipeline", "Step"]
 
-STAGES = ("extract", "probe", "analyze", "report")
+STAGES = ("extract", "probe", "represent", "analyze", "report")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Pipeline:
         """
         record = self.records.find(stage, key, inputs)
         if record is not None and stage not in self.redo and still_valid(record):
-            self.say(f"[dim]{stage:<8}{escape(key or self.study.name)}: unchanged[/dim]")
+            self.say(f"[dim]{stage:<10}{escape(key or self.study.name)}: unchanged[/dim]")
             self.steps.append(Step(stage, key, record, reused=True))
             return record
         changes = "; ".join(self.records.changes(stage, key, inputs))
@@ -98,7 +98,7 @@ class Pipeline:
             state = f"was done with other settings ({changes})" if changes else "has not been done"
             raise FileNotFoundError(f"In {self.output}, {what} {state}: run the stage {stage!r} of this study first.")
         since = f" [dim](since {escape(changes)})[/dim]" if changes else ""
-        self.say(f"{stage:<8}{escape(key or self.study.name)}{since}")
+        self.say(f"{stage:<10}{escape(key or self.study.name)}{since}")
         before = self.records.read(stage, key)
         start = time.perf_counter()
         with self._spinner(f"{stage} {key}") if spinner else nullcontext():

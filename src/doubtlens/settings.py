@@ -13,10 +13,12 @@ __all__ = [
     "AnalysisSettings",
     "CaptureSettings",
     "CheckpointSettings",
+    "InterventionSettings",
     "ItemsSettings",
     "PairSettings",
     "ProbeSettings",
     "QuestionSettings",
+    "RepresentationSettings",
     "Study",
 ]
 
@@ -48,6 +50,14 @@ def _layers(value: Any) -> Any:
             raise ValueError("must name each layer once")
         return value
     raise ValueError("must be 'all' or a list of layer numbers, counted from 0")
+
+
+def _intervened(value: Any) -> Any:
+    if value == "best":
+        return value
+    if isinstance(value, list) and value:
+        return _layers(value)
+    raise ValueError("must be 'best' or a list of layer numbers, counted from 0")
 
 
 def _batch_tokens(value: Any) -> Any:
@@ -205,6 +215,7 @@ class ProbeSettings(Section):
     site: Site | None = Field(
         None, description="Site that probes read; by default resid_post, or else the first that is kept."
     )
+    position: Position = Field("last", description="Token that probes read: one of capture.positions.")
     targets: list[Target] = Field(
         ["human_entropy_normalized", "correct"],
         min_length=1,
@@ -217,6 +228,42 @@ class ProbeSettings(Section):
         description="Shuffled-label repetitions of each null; p is at least 1 / (1 + this).",
     )
     n_bootstrap: int = Field(2000, ge=1, description="Bootstrap samples behind each layer's interval.")
+
+
+class InterventionSettings(Section):
+    """Moving the residual stream along the probes' directions, to see whether the model uses them."""
+
+    enabled: bool = Field(True, description="Whether the model is run again with its residual stream moved.")
+    items: int = Field(64, ge=2, description="How many items, drawn at random, are run again.")
+    doses: list[float] = Field(
+        [-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0],
+        min_length=2,
+        description="How far the residual stream is moved, in standard deviations of the probe's projection.",
+    )
+    layers: Annotated[Any, BeforeValidator(_intervened)] = Field(
+        "best", description="Layers that are moved: best (where the probe reads most), or a list of numbers from 0."
+    )
+    n_random: int = Field(
+        20, ge=1, description="Random directions of equal norm beside each probe; p is at least 1 / (1 + this)."
+    )
+
+
+class RepresentationSettings(Section):
+    """What is asked of the probes beyond their score: controls, both targets, other runs, and the model itself."""
+
+    enabled: bool = Field(True, description="Whether any of this is done; it needs probes.")
+    controls: bool = Field(True, description="Baselines that a probe must beat, on the same folds.")
+    untrained: bool = Field(
+        True, description="Whether an untrained model of the same architecture is run as one of the controls."
+    )
+    learning_curve: bool = Field(True, description="The score of probes that are fitted to fewer items.")
+    two_targets: bool = Field(True, description="Human entropy and correctness at once: one direction or two?")
+    similarity: bool = Field(True, description="The geometry of each layer beside that of people's answers.")
+    logit_lens: bool = Field(True, description="The output measures as each layer's residual stream has them.")
+    transfer: bool = Field(True, description="Probes of one run on another: prompt, dataset, base and instruct.")
+    interventions: InterventionSettings = Field(
+        InterventionSettings(), description="Whether the model uses what the probes read."
+    )
 
 
 class AnalysisSettings(Section):
@@ -265,6 +312,9 @@ class Study(Section):
     )
     capture: CaptureSettings = Field(CaptureSettings(), description="What the run files keep.")
     probes: ProbeSettings = Field(ProbeSettings(), description="How probes are fitted.")
+    representation: RepresentationSettings = Field(
+        RepresentationSettings(), description="What is asked of the probes beyond their score."
+    )
     analysis: AnalysisSettings = Field(AnalysisSettings(), description="Which findings are drawn.")
 
     @model_validator(mode="after")
@@ -305,5 +355,10 @@ class Study(Section):
             raise ValueError(
                 f"`probes.site` must be one of the sites that are kept, `capture.sites`: "
                 f"{', '.join(self.capture.sites)}. Got {self.probes.site!r} instead"
+            )
+        if self.probes.position not in ("last", *self.capture.positions):
+            raise ValueError(
+                f"`probes.position` must be one of the positions that are kept, `capture.positions`: "
+                f"{', '.join(self.capture.positions)}. Got {self.probes.position!r} instead"
             )
         return self

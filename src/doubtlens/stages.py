@@ -1,9 +1,10 @@
-"""The four stages of a study, each from its settings to files and a record.
+"""The stages of a study, each from its settings to files and a record.
 
 1. `extract_runs`: every checkpoint, loaded once, answers every question: one run file each.
 2. `probe_runs`: measures, targets and probes of each run file: one signals table each.
-3. `analyze`: all signals together: the findings.
-4. `report`: findings to one page.
+3. `represent`, in `representation_stage`: controls, both targets, other runs, interventions.
+4. `analyze`: all signals together: the findings.
+5. `report`: findings to one page.
 
 Torch is imported only where a checkpoint has to be loaded.
 """
@@ -22,6 +23,7 @@ from .extract.names import unknown_name
 from .pipeline import Made, Pipeline
 from .questions import load_questions, run_name
 from .records import Record, child_generator
+from .representation_stage import Asked, representation_tables
 from .settings import CheckpointSettings, QuestionSettings, Study
 
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 
     from .extract.checkpoints import Checkpoint
 
-__all__ = ["analyze", "extract_runs", "probe_runs", "report"]
+__all__ = ["Loaded", "analyze", "extract_runs", "probe_runs", "report", "run_id"]
 
 
-class _Loaded:
+class Loaded:
     """A checkpoint that is loaded when first asked for, and freed at the end of the ``with`` block."""
 
     def __init__(self, settings: CheckpointSettings) -> None:
@@ -43,6 +45,7 @@ class _Loaded:
         return self
 
     def get(self) -> "Checkpoint":
+        """Load the checkpoint, or return it where it is loaded."""
         from .extract import load_checkpoint
 
         if self._checkpoint is None:
@@ -68,19 +71,19 @@ class _Loaded:
             torch.cuda.empty_cache()
 
 
-def extract_runs(pipeline: Pipeline) -> list[Path]:
+def extract_runs(pipeline: Pipeline) -> list[Asked]:
     """Write or find the run file of every checkpoint and question, in the order of the study file.
 
     Two questions that come to the same run file (chat "auto" and "never" of a model without a chat template)
-    give one path.
+    give one run.
     """
     from .extract import items_hash
 
     study = pipeline.study
     questions = load_questions(study)
-    paths: dict[Path, None] = {}
+    runs: dict[Path, Asked] = {}
     for checkpoint in study.checkpoints:
-        with _Loaded(checkpoint) as loaded:
+        with Loaded(checkpoint) as loaded:
             for key, (question, items) in questions.items():
                 inputs = {
                     # Where a model runs and how its batches are cut moves only the last bits of its answers:
@@ -94,7 +97,7 @@ def extract_runs(pipeline: Pipeline) -> list[Path]:
                 }
 
                 def work(
-                    loaded: _Loaded = loaded,
+                    loaded: Loaded = loaded,
                     question: QuestionSettings = question,
                     items: "pd.DataFrame" = items,
                 ) -> Made:
@@ -108,11 +111,12 @@ def extract_runs(pipeline: Pipeline) -> list[Path]:
                     still_valid=lambda record: _is_the_recorded_run(pipeline.output, record),
                     spinner=False,
                 )
-                paths[pipeline.output / record.details["run"]] = None
-    return list(paths)
+                path = pipeline.output / record.details["run"]
+                runs[path] = Asked(path, loaded, question, items)
+    return list(runs.values())
 
 
-def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, items: "pd.DataFrame") -> Made:
+def _capture(pipeline: Pipeline, loaded: Loaded, question: QuestionSettings, items: "pd.DataFrame") -> Made:
     from .extract import extract
     from .extract.chat import has_chat_template
     from .extract.positions import positions_of_prompt
@@ -138,12 +142,12 @@ def _capture(pipeline: Pipeline, loaded: _Loaded, question: QuestionSettings, it
         overwrite="extract" in pipeline.redo,
         progress=pipeline.progress,
     )
-    return Made([path], {"run": path.name, "id": _run_id(path), "timings": run.info["timings"]})
+    return Made([path], {"run": path.name, "id": run_id(path), "timings": run.info["timings"]})
 
 
 def _is_the_recorded_run(output: Path, record: Record) -> bool:
     try:
-        return _run_id(output / record.details["run"]) == record.details["id"]
+        return run_id(output / record.details["run"]) == record.details["id"]
     except (ValueError, OSError):  # something else stands there now: let extract() say what
         return False
 
@@ -169,7 +173,7 @@ def probe_runs(pipeline: Pipeline, runs: list[Path]) -> dict[str, Record]:
             return _probe(pipeline, path)
 
         inputs = {
-            "run": _run_id(path),
+            "run": run_id(path),
             "probes": study.probes.model_dump(mode="json"),
             "seed": study.seed,
             "doubtlens": pipeline.version,
@@ -178,7 +182,7 @@ def probe_runs(pipeline: Pipeline, runs: list[Path]) -> dict[str, Record]:
     return records
 
 
-def _run_id(path: Path) -> str:
+def run_id(path: Path) -> str:
     """Identify a complete run file by its manifest, which holds the digest of everything else in it."""
     import h5py
 
@@ -200,6 +204,7 @@ def _probe(pipeline: Pipeline, path: Path) -> Made:
         run,
         targets=settings.targets if settings.enabled else (),
         site=site,
+        position=settings.position,
         n_splits=settings.n_splits,
         n_permutations=settings.n_permutations,
         n_bootstrap=settings.n_bootstrap,
@@ -211,20 +216,23 @@ def _probe(pipeline: Pipeline, path: Path) -> Made:
     return Made(result.save(stem), {"skipped": dict(result.skipped)})
 
 
-def analyze(pipeline: Pipeline, runs: Sequence[Path], probed: Mapping[str, Record]) -> Record:
+def analyze(
+    pipeline: Pipeline, runs: Sequence[Path], probed: Mapping[str, Record], represented: Mapping[str, Record]
+) -> Record:
     """Draw or find the findings of all runs together."""
     settings = pipeline.study.analysis
     inputs = {
         "signals": {name: record.fingerprint for name, record in probed.items()},
+        "representation": {name: record.fingerprint for name, record in represented.items()},
         "analysis": settings.model_dump(mode="json"),
         "pairs": [pair.model_dump(mode="json") for pair in pipeline.study.pairs],
         "seed": pipeline.study.seed,
         "doubtlens": pipeline.version,
     }
-    return pipeline.step("analyze", "", inputs, lambda: _analyze(pipeline, runs))
+    return pipeline.step("analyze", "", inputs, lambda: _analyze(pipeline, runs, represented))
 
 
-def _analyze(pipeline: Pipeline, runs: Sequence[Path]) -> Made:
+def _analyze(pipeline: Pipeline, runs: Sequence[Path], represented: Mapping[str, Record]) -> Made:
     import pandas as pd
 
     from .analysis import find
@@ -236,6 +244,7 @@ def _analyze(pipeline: Pipeline, runs: Sequence[Path]) -> Made:
     findings = find(
         _chosen(pd.concat([part.table for part in loaded], ignore_index=True), pipeline.study),
         pd.concat(layers, ignore_index=True) if layers else None,
+        representation=representation_tables(pipeline.output, represented),
         seed=pipeline.study.seed,
         n_bootstrap=settings.n_bootstrap,
         n_permutations=settings.n_permutations,
@@ -300,4 +309,4 @@ def _known(path: Path) -> dict[str, Any]:
     from .extract import open_run
 
     run = open_run(path)
-    return run.info | {"digest": _run_id(path), "n": len(run.items), "example": run.items["prompt"].iloc[0]}
+    return run.info | {"digest": run_id(path), "n": len(run.items), "example": run.items["prompt"].iloc[0]}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .pipeline import STAGES, Pipeline, Step
 from .records import write_json
+from .representation_stage import represent
 from .settings import Study
 from .settings_file import load_study
 from .stages import analyze, extract_runs, probe_runs, report
@@ -116,8 +117,8 @@ def run_study(
 
     Args:
         study: a `Study`, the path of its YAML file, a packaged name, or a mapping of the same shape.
-        stages: of "extract", "probe", "analyze" and "report", those that may do work. What the earlier ones
-            leave behind must be there; later ones are left alone.
+        stages: of "extract", "probe", "represent", "analyze" and "report", those that may do work. What the earlier
+            ones leave behind must be there; later ones are left alone.
         redo: stages that are done anew though nothing has changed; "extract" replaces run files made
             with other settings.
         progress: whether to show on standard error what happens.
@@ -136,14 +137,17 @@ def run_study(
     stems: list[Path] = []
     page = None
     try:
-        if last >= 0:
-            runs = extract_runs(pipeline)
-        if last >= 1:
+        if last >= STAGES.index("extract"):
+            asked = extract_runs(pipeline)
+            runs = [run.path for run in asked]
+        if last >= STAGES.index("probe"):
             probed = probe_runs(pipeline, runs)
             stems = [path.with_suffix("") for path in runs]
-        if last >= 2:
-            findings = analyze(pipeline, runs, probed)
-        if last >= 3:
+        if last >= STAGES.index("represent"):
+            represented = represent(pipeline, asked, probed)
+        if last >= STAGES.index("analyze"):
+            findings = analyze(pipeline, runs, probed, represented)
+        if last >= STAGES.index("report"):
             page = report(pipeline, runs, findings)
     finally:
         _write_summary(pipeline)

@@ -66,6 +66,7 @@ def finished(checkpoint_folder, items_file, tmp_path_factory):
             {"items": str(items_file), "prompt": "open_two_shot", "chat": "never"},
         ],
         "probes": {"n_splits": 3, "n_permutations": 3, "n_bootstrap": 10},
+        "representation": {"enabled": False},
         "analysis": {
             "n_bootstrap": 10,
             "n_permutations": 20,
