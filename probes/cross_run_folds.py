@@ -76,7 +76,7 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
         seed: of the folds, the same for each family.
 
     Raises:
-        TargetError: runs that are wholly linked, so that nothing could be held out, and as `outer_folds`.
+        TargetError: rows that are all linked, so that nothing could be held out, and as `outer_folds`.
     """
     family = _families(runs)
     links = _links(runs, family)
@@ -86,10 +86,10 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
         members = np.flatnonzero(family == number).tolist()
         names = " and ".join(repr(runs[member].name) for member in members)
         together = np.concatenate([links[member] for member in members])
-        if len(members) > 1 and len(np.unique(together)) == 1:
+        if len(np.unique(together)) == 1 and len(together) > 1:
             raise TargetError(
-                f"The runs {names} share items, and every row is linked with every other by its question or group, so "
-                "that nothing can be held out. Pass groups=None, or another groups column."
+                f"Every row of {names} is linked with every other by its question or group, so that nothing can be "
+                "held out. Pass groups=None, or another groups column."
             )
         target = np.concatenate([runs[member].target for member in members])
         sizes = np.unique(together, return_counts=True)[1]
@@ -120,6 +120,11 @@ def _part(folds: Folds, start: int, stop: int) -> tuple[Array, ...]:
     return tuple(rows[(rows >= start) & (rows < stop)] - start for rows in folds.test)
 
 
+def _groups(run: RunRows) -> list[Hashable]:
+    """Group of each row of a run, None where there are none."""
+    return [None] * len(run.target) if run.groups is None else run.groups.tolist()
+
+
 def _families(runs: Sequence[RunRows]) -> Array:
     """Number of the family of each run."""
     keys = [set(run.questions) for run in runs]
@@ -128,15 +133,22 @@ def _families(runs: Sequence[RunRows]) -> Array:
 
 
 def _links(runs: Sequence[RunRows], family: Array) -> list[Array]:
-    """Number of the connected component of each row, rows being joined by questions and groups."""
+    """Number of the connected component of each row, rows being joined by questions and groups.
+
+    A family of one group counts as ungrouped, as in `folds.outer_folds`.
+    """
+    single = {
+        number
+        for number in set(family.tolist())
+        if len({group for run, own in zip(runs, family, strict=True) if own == number for group in _groups(run)}) == 1
+    }
     numbers: dict[Hashable, int] = {}
     pairs: list[tuple[int, int]] = []
     row = 0
     for run, of_family in zip(runs, family.tolist(), strict=True):
-        groups = [None] * len(run.target) if run.groups is None else run.groups.tolist()
-        for question, group in zip(run.questions, groups, strict=True):
+        for question, group in zip(run.questions, _groups(run), strict=True):
             named: list[Hashable] = [("question", question)]
-            named += [] if group is None else [("group", of_family, group)]
+            named += [] if group is None or of_family in single else [("group", of_family, group)]
             pairs += [(row, numbers.setdefault(name, len(numbers))) for name in named]
             row += 1
     rows, names = np.array(pairs).T

@@ -22,12 +22,12 @@ import pandas as pd
 
 from . import scores
 from .cross_run_folds import RunRows, cross_run_folds, question_keys
+from .device import fewer_threads, resolve_device
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, permutation_drawer
 from .layers import RunTarget, item_activations, progress_bar, run_groups, run_target
 from .linear import RIDGE_PENALTIES, check_penalties
 from .measure_table import unknown_name
 from .probed_rows import nested_layer
-from .sweep import _device, _threads
 from .transfer_fits import RESCALE, TransferFit, transfer_fits
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def transfer_matrix(
     _refuse_contradictions(sides, target)
     seed = int(rng.integers(2**63))
     folds = cross_run_folds([side.rows for side in sides], n_splits=n_splits, seed=seed)
-    where = _device(device)
+    where = resolve_device(device, caller="transfer_matrix")
     fits = transfer_fits([side.rows for side in sides], folds)
     largest = max(len(side.y) for side in sides)
     binary = all(is_binary(side.y) for side in sides)
-    with progress_bar(f"transfer of {target}", progress) as report, _threads(largest):
+    with progress_bar(f"transfer of {target}", progress) as report, fewer_threads(largest):
         for done, number in enumerate(layers):
             features = [side.features(number, site, position) for side in sides]
             _same_width(sides, features, number)
@@ -231,8 +231,10 @@ class _Test:
         rng: np.random.Generator,
     ) -> _Test:
         whole = Folds((np.arange(len(side.y)),), codes, stratified=False, note=None)
+        # Rows that are linked by a repeated question alone are no groups to stay within.
+        wanted = "free" if permute is None and side.rows.groups is None else permute
         try:
-            scheme, draw = permutation_drawer(side.y, whole, permute)
+            scheme, draw = permutation_drawer(side.y, whole, wanted)
         except TargetError as error:
             error.add_note(f"in the run {side.name!r} given to transfer_matrix")
             raise

@@ -284,10 +284,19 @@ def test_subjects_of_unrelated_runs_are_different_ones():
     assert len(set(folds.links[0]) | set(folds.links[2])) == 2
 
 
-def test_runs_that_are_linked_throughout_are_refused():
-    one, other = made_rows([1, 2, 3, 4], ["x"] * 4), made_rows([1, 2, 3, 4], ["x"] * 4)
-    with pytest.raises(TargetError, match=r"every row is linked with every other.*Pass groups=None"):
-        cross_run_folds([one, other], n_splits=2, seed=0)
+def test_rows_that_are_linked_throughout_are_refused():
+    one, other = made_rows([1, 2, 3, 4], ["x", "x", "y", "y"]), made_rows([1, 2, 3, 4], ["x", "y", "x", "y"])
+    for runs in ([one, other], [made_rows([1, 1, 2, 2], ["x", "y", "x", "y"])]):
+        with pytest.raises(TargetError, match=r"is linked with every other .* Pass groups=None"):
+            cross_run_folds(runs, n_splits=2, seed=0)
+
+
+def test_a_single_subject_groups_nothing_but_its_questions_stay_together():
+    questions = [row // 2 for row in range(20)]
+    alone = cross_run_folds([made_rows(questions, ["x"] * 20)], n_splits=4, seed=0)
+    together = cross_run_folds([made_rows(questions, ["x"] * 20), made_rows(questions, ["x"] * 20)], n_splits=4, seed=0)
+    for folds in (alone, together):
+        assert all({row ^ 1 for row in rows.tolist()} == set(rows.tolist()) for rows in folds.test[0])
 
 
 def test_the_order_of_options_makes_no_other_question():
@@ -384,6 +393,14 @@ def test_constant_targets_and_activations():
     second.items["responses"] = [[10, 90]] * 80
     with pytest.raises(TargetError, match="must vary"):
         moved(runs=[first, second])
+
+
+def test_without_groups_a_repeated_question_does_not_hold_the_null_still():
+    runs = [PlainRun("a", seed=1), PlainRun("b", seed=2)]
+    runs[1].items.loc[1, ["question", "responses"]] = runs[1].items.loc[0, ["question", "responses"]]
+    row = cell(moved(runs=runs, groups=None), "a", "b")
+    assert row["permutation"] == "free"
+    assert (row["p"], row["n_groups"]) == (0.01, 79)
 
 
 def test_a_seed_gives_the_same_table():
