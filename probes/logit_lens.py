@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from ..extract.identity import digest_of, require_same
 from ..extract.prompts import render_prompts
@@ -167,7 +166,8 @@ class _Lens:
             self.run.info,
             self.run.scorings,
             pd.concat(statistics, ignore_index=True).apply(self._per_item),
-            {name: self._item_scores(np.concatenate([part[name] for part in scores])) for name in scores[0]},
+            # A run renormalises each rotation first: a constant per item, which no measure of rotated options sees.
+            {name: self._per_item(np.concatenate([part[name] for part in scores])) for name in scores[0]},
         )
         parts = []
         for scoring in self.scorings:
@@ -192,8 +192,8 @@ class _Lens:
                 raise ValueError(
                     f"The run parameter of logit_lens must give its own {scoring} scores from its last layer, to "
                     f"{bound:.2g} nats. Got scores that differ by {off[row]:.3g} nats for item "
-                    f"{self.run.items['id'].iloc[self.row_items[row]]!r} instead: the run was made with another model "
-                    "or another version of it; extract again."
+                    f"{self.run.items['id'].iloc[self.row_items[row]]!r} instead: the model computes otherwise here "
+                    "than where the run was made (compare run.info['versions']); extract again."
                 )
 
     def _vocabulary(self, rows: Array) -> pd.DataFrame:
@@ -214,13 +214,6 @@ class _Lens:
         counts = np.diff([*starts, len(self.row_items)])
         sums = np.add.reduceat(np.asarray(values), starts, axis=0)
         return sums / counts.reshape(-1, *(1,) * (sums.ndim - 1))
-
-    def _item_scores(self, scores: Array) -> Array:
-        """Scores per item as `Run.choice_scores` gives them: with rotations the mean, renormalised row by row."""
-        if self.run.info["permutations"] == "none":
-            return scores
-        whole = np.where(np.isnan(scores), -np.inf, scores)
-        return self._per_item(scores - logsumexp(whole, axis=1, keepdims=True))
 
 
 def _require_checkpoint(checkpoint: Checkpoint, run: Run) -> None:
