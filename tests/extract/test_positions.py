@@ -24,6 +24,7 @@ from doubtlens.extract.positions import (
     known_positions,
     positions_of_prompt,
 )
+from doubtlens.extract.prompts import LABELS
 from doubtlens.extract.selftest import SelfTestError
 from doubtlens.extract.sites import SiteReader
 from doubtlens.extract.store import Run
@@ -106,7 +107,7 @@ def located(
 def characters_of(row: Any, question: str, options: list[str], prompt: str) -> tuple[int, int, list[int]]:
     """Where question and labels stand in a text, from the item's own block written out once more."""
     indent = "    " if prompt == "moore2025" else ""
-    lines = [f"{indent}{'ABCD'[place]}. {options[option]}\n" for place, option in enumerate(row.order)]
+    lines = [f"{indent}{LABELS[place]}. {options[option]}\n" for place, option in enumerate(row.order)]
     block = f"Question: {question}\n" + ("".join(lines) if row.labels else "")
     if block in row.text:
         start = row.text.rindex(block) + len("Question: ")
@@ -136,7 +137,7 @@ def require_the_right_tokens(tokenizer: Any, items: pd.DataFrame, rendered: Any,
         assert at.question == (holding(start), last + 1)
         assert len(at.labels) == width
         for option, character in zip(row.order, labels, strict=bool(labels)):
-            assert row.text[character] in "ABCD"
+            assert row.text[character] in LABELS
             assert at.labels[option] == holding(character)
         assert all(token == -1 for token in at.labels[len(options) :])
 
@@ -191,7 +192,7 @@ def test_a_case_by_hand_in_bytes(items: pd.DataFrame) -> None:
         place = start + len(question) + 1
         for shown, option in enumerate(row.order):
             assert at.labels[option] == place
-            place += len(f"{'ABCD'[shown]}. {items['options'][row.item][option]}\n".encode())
+            place += len(f"{LABELS[shown]}. {items['options'][row.item][option]}\n".encode())
 
 
 def test_offsets_by_decoding_find_what_the_tokenizers_own_find(items: pd.DataFrame, tokenizer: Any) -> None:

@@ -35,6 +35,7 @@ def test_shorthands_and_defaults(tmp_path):
     question = study.questions[0]
     assert (question.items.source, question.chat, question.option_order) == ("knowledge", "auto", "given")
     assert (study.seed, study.capture.layers, study.capture.sites) == (0, "all", ["resid_post"])
+    assert study.capture.positions == ["last"]
     assert study.analysis.nuclei == ["inclusive"]
 
 
@@ -105,6 +106,7 @@ def test_all_problems_at_once_in_the_order_of_lines(tmp_path):
         ("capture: {sites: resid_post}", "`capture.sites` must be a list. Got 'resid_post' instead."),
         ("capture: {sites: []}", "`capture.sites` must not be empty. Got [] instead."),
         ("capture: {sites: [resid_post, attn]}", "`capture.sites[1]` must be one of 'resid_pre'"),
+        ("capture: {positions: [last, label]}", "`capture.positions[1]` must be one of 'last', 'question_last'"),
         ("capture: {layers: -1}", "`capture.layers` must be 'all' or a list of layer numbers"),
         ("capture: {layers: [1, 1]}", "`capture.layers` must name each layer once"),
         ("capture: {batch_tokens: 0}", "`capture.batch_tokens` must be 'auto' or a whole number of at least 1"),

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from doubtlens.extract import open_run
 from doubtlens.pipeline import STAGES
 from doubtlens.questions import load_questions
 from doubtlens.settings_file import load_study
@@ -170,6 +171,21 @@ def test_redo_replaces_runs_made_with_other_settings(settings, calls):
     result = run_study(settings, stages=STAGES[:2], redo=["extract"], progress=False)
     assert calls == {"load_checkpoint": 1, "extract": 2, "signals": 2}
     assert set(pd.read_parquet(f"{result.stems[0]}.layers.parquet")["layer"]) == {1}
+
+
+def test_positions_are_kept_where_the_prompt_has_them(checkpoint_folder, items_file, tmp_path):
+    settings = {
+        "name": "positions",
+        "output": str(tmp_path / "out"),
+        "checkpoints": [str(checkpoint_folder)],
+        "questions": [{"items": str(items_file), "prompt": prompt} for prompt in ("two_shot", "open_two_shot")],
+        "capture": {"sites": ["resid_post", "mlp_out"], "positions": ["labels", "question_last"]},
+    }
+    result = run_study(settings, stages=["extract"], progress=False)
+    listing, opened = map(open_run, result.runs)
+    assert (listing.info["prompt"], listing.positions) == ("two_shot", ["last", "question_last", "labels"])
+    assert (opened.info["prompt"], opened.positions) == ("open_two_shot", ["last", "question_last"])
+    assert listing.sites == opened.sites == ["resid_post", "mlp_out"]
 
 
 def test_a_removed_file_is_made_again(settings, calls):
@@ -368,12 +384,14 @@ def test_targets_are_those_that_probes_know():
     from typing import get_args
 
     from doubtlens.probes.layers import HUMAN_TARGETS
-    from doubtlens.settings import Scoring, Site, Target
+    from doubtlens.settings import Position, Scoring, Site, Target
 
     assert set(get_args(Target)) == {*HUMAN_TARGETS, "correct"}
 
+    from doubtlens.extract.positions import POSITIONS
     from doubtlens.extract.prompts import PROMPTS
     from doubtlens.extract.sites import SITES
 
     assert set(get_args(Site)) == set(SITES)
+    assert set(get_args(Position)) == set(POSITIONS)
     assert set(get_args(Scoring)) == {scoring for prompt in PROMPTS.values() for scoring in prompt.scorings}
