@@ -38,7 +38,10 @@ from .views import ANY
 
 FEW_MODELS = 4
 HEADLINE = "choice_entropy_normalized"
-DRAWN_FIGURES = ("accuracy", "top_answer_agreement", "dist_ce", "human_spearman", "auroc", "ece_width", "brier")
+DRAWN_FIGURES = (
+    "accuracy", "top_answer_agreement", "dist_ce", "human_spearman", "probe_pearson", "auroc", "probe_auroc",
+    "ece_width", "brier",
+)  # fmt: skip
 
 Drawn = tuple[Figure, str]
 """A figure and its caption."""
