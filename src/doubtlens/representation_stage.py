@@ -154,8 +154,7 @@ def _probe_tables(pipeline: Pipeline, asked: Asked, untrained: Path | None) -> M
             parts.add("learning", f"{target} {scoring}", learning_curve, run, target, **chosen)
     drawn = {"n_permutations": probes.n_permutations, "n_bootstrap": probes.n_bootstrap}
     if settings.two_targets and {HUMAN, CORRECT} <= set(probes.targets):
-        for scoring in run.scorings:
-            parts.add("two_targets", scoring, two_targets, run, HUMAN, CORRECT, scoring=scoring, **common, **drawn)
+        parts.add("two_targets", "", two_targets, run, HUMAN, CORRECT, **common, **drawn)
     if settings.similarity:
         parts.add("rsa", "", rsa, run, **where, n_permutations=1000, progress=pipeline.progress)
     return parts.made()
@@ -188,7 +187,6 @@ def _interventions(pipeline: Pipeline, asked: Asked) -> Made:
     probes = [
         probe
         for target, scoring in _targets(pipeline, run)
-        if target != CORRECT or scoring == run.scorings[0]
         for probe in _saved_probes(pipeline, asked, run, target, scoring, parts)
     ]
 
@@ -329,11 +327,10 @@ def _where(pipeline: Pipeline, run: "Run") -> dict[str, str]:
 
 
 def _targets(pipeline: Pipeline, run: "Run") -> Iterator[tuple[str, str | None]]:
-    """Yield every target that the run knows, `correct` once per scoring."""
+    """Yield every target that the run knows, `correct` under the first scoring."""
     for target in pipeline.study.probes.targets:
         if _known(run, target):
-            for scoring in run.scorings if target == CORRECT else (None,):
-                yield target, scoring
+            yield target, run.scorings[0] if target == CORRECT else None
 
 
 def _known(run: "Run", target: str) -> bool:
