@@ -296,3 +296,12 @@ def test_runs_that_do_not_fit_are_refused():
     base.items["responses"] = None
     with pytest.raises(TargetError, match=f"needs the target '{ENTROPY}' for at least 8 items of both runs. Got 0"):
         compared(base, ModelRun("tuned"))
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_cosines_of_the_cpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    here, there = (compared(instruct=ModelRun("tuned", shared=0.7), device=device) for device in ("cpu", "cuda"))
+    pd.testing.assert_frame_equal(here, there, rtol=1e-8, atol=1e-8)

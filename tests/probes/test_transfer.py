@@ -406,3 +406,18 @@ def test_without_groups_a_repeated_question_does_not_hold_the_null_still():
 def test_a_seed_gives_the_same_table():
     runs = [PlainRun("a", seed=1), PlainRun("b", seed=2)]
     pd.testing.assert_frame_equal(moved(runs=runs), moved(runs=runs))
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"The device parameter of .* must be .*Got 'meta-gpu' instead"):
+        moved(runs=[PlainRun("a", seed=1), PlainRun("b", seed=2)], device="meta-gpu")
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_scores_of_the_cpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    runs = [PlainRun("a", seed=1), PlainRun("a", seed=1, prompt="chat"), PlainRun("b", seed=2)]
+    here, there = (moved(runs=runs, layer="nested", device=device) for device in ("cpu", "cuda"))
+    pd.testing.assert_frame_equal(here, there, rtol=1e-8, atol=1e-8)
