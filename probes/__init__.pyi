@@ -1,6 +1,8 @@
 from .controls import probe_controls as probe_controls
 from .fit_probe import fit_probe as fit_probe
 from .geometry import geometry as geometry
+from .interventions import Interventions as Interventions
+from .interventions import intervene as intervene
 from .layers import probe_layers as probe_layers
 from .learning_curve import learning_curve as learning_curve
 from .linear import LogisticProbe as LogisticProbe
@@ -18,5 +20,5 @@ from .signals import load_signals as load_signals
 from .similarity import cka as cka
 from .sweep import LayerSweep as LayerSweep
 from .targets import human_targets as human_targets
-from .two_targets import two_targets as two_targets
 from .transfer import transfer_matrix as transfer_matrix
+from .two_targets import two_targets as two_targets
