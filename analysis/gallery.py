@@ -31,7 +31,7 @@ from .figures import (
 )
 from .findings import Findings
 from .phrases import Place, asked, measure, places
-from .representation_gallery import representation_figures
+from .representation_gallery import across_figures, representation_figures
 from .study_tables import HEADLINE as HEADLINES
 from .tables import group_keys
 from .views import ANY
@@ -92,11 +92,9 @@ def study_figures(findings: Findings) -> Iterator[Plate]:
                 topic = "agreement" if topic == "answers" and topic not in told else topic
                 yield Plate(_stem(name, place), topic, drawn[1], drawn[0], *place)
         for name, topic, figure, caption in representation_figures(findings, place):
-            if topic != "transfer":  # a matrix over runs belongs to no single place
-                yield Plate(_stem(name, place), topic, caption, figure, *place)
-    for name, topic, figure, caption in representation_figures(findings, (None, None)):
-        if topic == "transfer":
-            yield Plate(name, topic, caption, figure)
+            yield Plate(_stem(name, place), topic, caption, figure, *place)
+    for name, topic, figure, caption in across_figures(findings):
+        yield Plate(name, topic, caption, figure)
 
 
 def _stem(name: str, place: Place) -> str:

@@ -35,12 +35,13 @@ def by_place(table: pd.DataFrame) -> Iterator[tuple[Place, pd.DataFrame]]:
 
 
 def by(table: pd.DataFrame, key: str) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Yield each value of a column with its rows, in order of appearance; the whole table under None without it."""
+    """Yield each value of a column with its rows, in order of appearance; what has none, or no column, under None."""
     if key not in table:
         yield None, table
         return
-    for value in dict.fromkeys(table[key]):
-        yield value, table[table[key] == value]
+    absent = table[key].isna()
+    for value in dict.fromkeys(table[key].astype(object).where(~absent, None)):
+        yield value, table[absent if value is None else table[key] == value]
 
 
 def who(row: pd.Series) -> str:

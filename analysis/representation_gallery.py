@@ -34,7 +34,7 @@ Drawn = tuple[str, str, Figure, str]
 
 
 def representation_figures(findings: Findings, place: Place) -> Iterator[Drawn]:
-    """Draw what one dataset and prompt, or with (None, None) the study across runs, has of the representation."""
+    """Draw what one dataset and prompt has of the representation."""
     makers: tuple[tuple[str, str, Callable[[pd.DataFrame], Iterator[tuple[str, Figure, str]]]], ...] = (
         ("probe_controls", "probes", _controls),
         ("learning", "probes", _learning),
@@ -44,12 +44,27 @@ def representation_figures(findings: Findings, place: Place) -> Iterator[Drawn]:
         ("two_targets", "two_targets", _two_targets),
         ("interventions", "interventions", _interventions),
         ("geometry", "tuning", _geometry),
-        ("transfer", "transfer", _transfer),
     )
     for name, topic, draw in makers:
         part = asked(getattr(findings, name), place)
         for suffix, figure, caption in draw(part) if len(part) else ():
             yield ".".join(filter(None, (name, suffix))), topic, figure, caption
+
+
+def across_figures(findings: Findings) -> Iterator[Drawn]:
+    """Draw what a study has across its runs: a matrix of transfer for each target."""
+    table = findings.transfer
+    for target, rows in by(table[table["score"].notna()], "target") if len(table) else ():
+        if len(rows) > 1:
+            yield (
+                f"transfer.{target}",
+                "transfer",
+                # Runs that are asked differently have scorings of their own.
+                _figure([transfer_heatmap(rows.drop(columns="scoring", errors="ignore"))]),
+                f"Probes of {TARGETS.get(str(target), str(target))} trained on the run of the row and tested on that "
+                "of the column, "
+                "with 95% intervals; bold where the interval leaves out chance, framed: a run's own probe.",
+            )
 
 
 def _controls(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
@@ -152,18 +167,6 @@ def _geometry(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
             "both models "
             "with its null. The dotted line is what the same direction would have at the reliability of each.",
         )
-
-
-def _transfer(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
-    for target, rows in by(part[part["score"].notna()], "target"):
-        if len(rows) > 1:
-            yield (
-                str(target),
-                _figure([transfer_heatmap(rows)]),
-                f"Probes of {TARGETS.get(str(target), str(target))} trained on the run of the row and tested on that "
-                "of the column, "
-                "with 95% intervals; bold where the interval leaves out chance, framed: a run's own probe.",
-            )
 
 
 def _first_scoring(part: pd.DataFrame) -> pd.DataFrame:

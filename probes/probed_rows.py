@@ -69,7 +69,9 @@ class ProbedRows:
             raise TargetError(f"The target {wanted.name!r} is missing for every item of the run.")
         y = check_target(wanted.values[present])
         codes = run_groups(run, groups)
-        folds = outer_folds(y, None if codes is None else codes[present], n_splits=n_splits, rng=rng)
+        # As `sweep_targets` draws them: equal generators give the folds of `probe_layers`.
+        drawn = np.random.default_rng(int(rng.integers(2**63)))
+        folds = outer_folds(y, None if codes is None else codes[present], n_splits=n_splits, rng=drawn)
         return cls(wanted, present, y, folds, fold_means(y, folds))
 
     @property

@@ -205,7 +205,9 @@ class _Design:
         rng: np.random.Generator,
     ) -> _Design:
         stratify = targets[1] if is_binary(targets[1]) else targets[0]
-        folds = outer_folds(stratify, groups, n_splits=n_splits, rng=rng)
+        # As `sweep_targets` draws them: equal generators give the folds of `probe_layers`.
+        drawn = np.random.default_rng(int(rng.integers(2**63)))
+        folds = outer_folds(stratify, groups, n_splits=n_splits, rng=drawn)
         for target in targets:
             if is_binary(target) and any(np.ptp(target[folds.train(fold)]) == 0 for fold in range(len(folds.test))):
                 raise TargetError(

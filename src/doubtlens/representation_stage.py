@@ -36,6 +36,8 @@ LENS_MEASURES = (
     "choice_entropy", "choice_entropy_normalized", "choice_probability", "choice_mass", "total_entropy",
     "total_entropy_normalized", "top_1_probability",
 )  # fmt: skip
+# Drawn from the stream of the probe stage, whose first draw decides the folds.
+ON_THE_SAME_FOLDS = ("controls", "learning", "two_targets")
 HUMAN, CORRECT = "human_entropy_normalized", "correct"
 
 
@@ -287,8 +289,11 @@ class _Parts:
 
     def add(self, kind: str, label: str, make: Callable[..., "pd.DataFrame"], *args: Any, **settings: Any) -> None:
         name = f"{kind} {label}".strip()
+        rng = _generator(self.pipeline, self.asked, name)
+        if self.asked is not None and kind in ON_THE_SAME_FOLDS:
+            rng = child_generator(self.pipeline.study.seed, "probe", self.asked.name)
         try:
-            table = make(*args, **settings, rng=_generator(self.pipeline, self.asked, name))
+            table = make(*args, **settings, rng=rng)
         except self.refused as reason:
             self.skipped[name] = str(reason)
             self.pipeline.say(f"[dim]        left out: {escape(name)}: {escape(str(reason))}[/dim]")
