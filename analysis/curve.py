@@ -14,6 +14,7 @@ CONTINUOUS = "human_entropy_normalized"
 COLUMNS = (
     "target",
     "site",
+    "position",
     "probe",
     "score_name",
     "n_layers",
@@ -52,7 +53,7 @@ def compare_layers(layers: pd.DataFrame, alignment: pd.DataFrame, calibration: p
         calibration: `calibration` of the same runs.
 
     Returns:
-        One row per run, target, site and probe, with
+        One row per run, target, site, position and probe, with
 
         - `score_name`: pearson for human entropy, auroc for correctness: the scale of all scores in the row;
         - `best_layer`, its out-of-fold `best_score` with the interval, and `p_max`, its p-value against the null of
@@ -73,7 +74,7 @@ def compare_layers(layers: pd.DataFrame, alignment: pd.DataFrame, calibration: p
     for table in (alignment, calibration):
         require_columns(table, [], parameter="table", caller=caller)
     keys = group_keys(layers)
-    by = [*keys, *(name for name in ("target", "site", "probe") if name in layers)]
+    by = [*keys, *(name for name in ("target", "site", "position", "probe") if name in layers)]
     rows = []
     for names, part in layers.groupby(by, sort=False, dropna=False):
         row: dict[Hashable, object] = dict(zip(by, names, strict=True))

@@ -273,7 +273,7 @@ def _layers(part: pd.DataFrame, findings: Findings) -> Drawn:
     if several and "scoring" in part:
         first = part["scoring"].dropna().iloc[:1].tolist()
         part = part[part["scoring"].isna() | part["scoring"].isin(first)]
-    panels = _panels(part, ("model", "target", "scoring", "site", "probe"))
+    panels = _panels(part, ("model", "target", "scoring", "site", "position", "probe"))
     shown: list[tuple[str, pd.DataFrame, str | None]] = [(title, rows, None) for title, rows in panels]
     if not several:
         # R² is the score of the null: a second panel, since it lies on another scale than Pearson r.
@@ -298,7 +298,7 @@ def _layers(part: pd.DataFrame, findings: Findings) -> Drawn:
 
 
 def _best_measure(rows: pd.DataFrame, curve: pd.DataFrame) -> dict[str, Any] | None:
-    for key in ("model", "dataset", "prompt", "setting", "scoring", "target", "site", "probe"):
+    for key in ("model", "dataset", "prompt", "setting", "scoring", "target", "site", "position", "probe"):
         if key in rows and key in curve:
             value = rows[key].iloc[0]
             curve = curve[curve[key].isna() if pd.isna(value) else curve[key] == value]

@@ -12,7 +12,19 @@ from .report_columns import SHOWN
 from .tables import GROUP_KEYS
 
 # What tells rows apart or holds for all of them.
-CONTEXT = (*GROUP_KEYS, "pair", "figure", "target", "site", "probe", "human", "method", "score_name", "convention")
+CONTEXT = (
+    *GROUP_KEYS,
+    "pair",
+    "figure",
+    "target",
+    "site",
+    "position",
+    "probe",
+    "human",
+    "method",
+    "score_name",
+    "convention",
+)
 _WORDS = ("reason", "note", "flag", "interval")
 
 
