@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from doubtlens.analysis.behaviour import _Turned
 from doubtlens.analysis.calibration_error import ece, mce
 from doubtlens.analysis.calibration_error_draws import MassError, RankError, SweepError, WidthError
 from doubtlens.analysis.ceiling import Ceiling
@@ -27,6 +28,7 @@ from doubtlens.analysis.correlation import METHODS, correlation, partial_correla
 from doubtlens.analysis.correlation_draws import Correlations
 from doubtlens.analysis.discrimination import Orders, auroc
 from doubtlens.analysis.human_calibration import Means
+from doubtlens.analysis.incremental import ExplainedVariance
 from doubtlens.analysis.item_columns import Items, Reading
 from doubtlens.analysis.item_statistics import FIGURES, Cell, build
 from doubtlens.analysis.jsd_shift_draws import JsdShift
@@ -131,6 +133,38 @@ def _ceilings(kind, links):
     return Counted(lambda items: Ceiling(chains(items), kind=kind), plain, fewest=3, tolerance=1e-6)
 
 
+def _turned(method):
+    """Two measures, the first turned round, beside a probe: their scores, and the probe's less each of theirs."""
+
+    def make(items):
+        scores = Correlations(items.measures[:, [0, 1, 1]] ** [1, 1, 2], items.target, [], method=method)
+        return _Turned(scores, 0, (-1, +1, +1))
+
+    def plain(items):
+        columns = (items.measures[:, 0], items.measures[:, 1], items.measures[:, 1] ** 2)
+        first, second, probe = (correlation(x, items.target, method=method).value for x in columns)
+        return [-first, second, probe, probe + first, probe - second]
+
+    return Counted(make, plain, fewest=3, tolerance=1e-8)
+
+
+def _explained(items):
+    errors = {
+        "measures": (items.target - items.measures[:, 0]) ** 2,
+        "probe": (items.target - items.measures[:, 1]) ** 2,
+        "both": (items.target - items.confidence) ** 2,
+    }
+    return errors, (items.target - 0.25) ** 2
+
+
+def _variance(items):
+    errors, spread = _explained(items)
+    if not spread.sum():
+        return [np.nan] * 5
+    measures, probe, both = (1 - errors[name].sum() / spread.sum() for name in ("measures", "probe", "both"))
+    return [measures, probe, both, both - measures, both - probe]
+
+
 STATISTICS = {
     **{f"Correlations, {method}": _correlations(method) for method in METHODS},
     **{f"Correlations, {method}, controls held": _correlations(method, given=True) for method in METHODS},
@@ -173,6 +207,8 @@ STATISTICS = {
         for kind in METHODS
         for name, links in (("halves", 2), ("redrawn", 3))
     },
+    "_Turned": _turned("pearson"),
+    "ExplainedVariance": Counted(lambda items: ExplainedVariance(*_explained(items)), _variance),
     "Means": Counted(
         lambda items: Means({"measure": items.measures[:, 0], "confidence": items.confidence}),
         lambda items: [items.measures[:, 0].mean(), items.confidence.mean()],
