@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .fold_fit import FoldFit
+from .fold_fit import FoldFit, in_spreads, unit_rows
 from .folds import INNER_BLOCKS, inner_blocks
 from .linear import shrinkage_penalty
 from .logistic_path import LogisticPath
@@ -21,6 +21,7 @@ def mass_mean_fold(
     penalties: Sequence[float],
     calibrate: Array,
     *,
+    units: Array | None = None,
     device: str = "cpu",
 ) -> FoldFit:
     """Projection on the difference of the class means, scaled by least squares on the training rows.
@@ -37,9 +38,20 @@ def mass_mean_fold(
     for block in blocks:
         rest = np.setdiff1d(np.arange(n), block, assume_unique=True)
         held_out[block] = _project(gram[np.ix_(rest, rest)], gram[np.ix_(block, rest)], targets[rest])
-    predictions = _project(gram, scaler.apply(test) @ rows.T, targets)
+    cross = scaler.apply(test) @ rows.T
+    predictions = _project(gram, np.vstack([cross, gram]), targets)
     errors = np.mean((targets - held_out) ** 2, axis=0)
-    return FoldFit(errors, np.full(targets.shape[1], np.nan), predictions, held_out[:, calibrate])
+    left_out = None
+    if units is not None:
+        left_out = np.stack([_directions_without(gram, cross, targets[:, c], units) for c in calibrate])
+    return FoldFit(
+        inner_error=errors,
+        penalty=np.full(targets.shape[1], np.nan),
+        test=predictions[: len(test)],
+        held_out=held_out[:, calibrate],
+        spread=predictions[len(test) :].std(axis=0),
+        left_out=left_out,
+    )
 
 
 def mass_mean_whitened_fold(
@@ -50,6 +62,7 @@ def mass_mean_whitened_fold(
     penalties: Sequence[float],
     calibrate: Array,
     *,
+    units: Array | None = None,
     device: str = "cpu",
 ) -> FoldFit:
     """Linear discriminant analysis, scaled by least squares on the training rows: `MassMeanProbe(whiten=True)`.
@@ -74,15 +87,38 @@ def mass_mean_whitened_fold(
         # A fit without the block is the fit to all rows with the block's targets replaced by its own predictions.
         seen = fitted[rest] - (1 / n + shrunk[rest] @ left[block].T) @ residuals[block]
         held_out[block] = _line(seen, targets[rest], targets[block] - residuals[block])
-    new = path.predict(path.coordinates(scaler.apply(test)), targets, everywhere)
+    coordinates = path.coordinates(scaler.apply(test))
+    new = _line(fitted, targets, np.vstack([path.predict(coordinates, targets, everywhere), fitted]))
     errors = np.mean((targets - held_out) ** 2, axis=0)
-    return FoldFit(errors, np.full(m, np.nan), _line(fitted, targets, new), held_out[:, calibrate])
+    left_out = None
+    if units is not None:
+        # The line rises, and takes nothing from deviations that are in units of their spread.
+        fits = [path.left_out(coordinates, targets[:, c], penalty, unit_rows(units)) for c in calibrate]
+        left_out = np.stack([in_spreads(*fit) for fit in fits])
+    return FoldFit(
+        inner_error=errors,
+        penalty=np.full(m, np.nan),
+        test=new[: len(test)],
+        held_out=held_out[:, calibrate],
+        spread=new[len(test) :].std(axis=0),
+        left_out=left_out,
+    )
 
 
 def _project(gram: Array, cross: Array, targets: Array) -> Array:
     """Least-squares prediction from the projection on the class-mean difference; rows of `cross` are new."""
     centred = targets - targets.mean(axis=0)
     return _line(gram @ centred, targets, cross @ centred)
+
+
+def _directions_without(gram: Array, cross: Array, target: Array, units: Array) -> Array:
+    """Deviations [k, u] of new rows along mean differences without a unit of rows, in units of their spread."""
+    kept = units[:, None] != np.arange(units.max() + 1)
+    sizes = kept.sum(axis=0)
+    centred = kept * (target[:, None] - target @ kept / sizes)
+    projected = gram @ centred
+    offset = np.sum(projected * kept, axis=0) / sizes
+    return in_spreads(cross @ centred - offset, projected.std(axis=0))
 
 
 def _line(scores: Array, targets: Array, new: Array) -> Array:
@@ -108,6 +144,7 @@ def logistic_fold(
     penalties: Sequence[float],
     calibrate: Array,
     *,
+    units: Array | None = None,
     device: str = "cpu",
 ) -> FoldFit:
     """Logistic regression as `LogisticProbe` fits it, for all targets at once; predictions are probabilities."""
@@ -117,4 +154,15 @@ def logistic_fold(
     chosen, columns = losses.argmin(axis=0), np.arange(targets.shape[1])
     penalty = np.asarray(penalties)[chosen]
     fitted = path.fit(targets, penalty, starts[chosen, columns])
-    return FoldFit(losses[chosen, columns], penalty, path.predict(fitted, scaler.apply(test)), None)
+    new = scaler.apply(test)
+    left_out = None
+    if units is not None:
+        left_out = np.stack([path.left_out(fitted, c, targets[:, c], penalty[c], new, units) for c in calibrate])
+    return FoldFit(
+        inner_error=losses[chosen, columns],
+        penalty=penalty,
+        test=path.predict(fitted, new),
+        held_out=None,
+        spread=path.fitted(fitted).std(axis=0),
+        left_out=left_out,
+    )

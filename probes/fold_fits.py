@@ -13,7 +13,7 @@ import numpy as np
 
 from .classifier_folds import logistic_fold, mass_mean_fold, mass_mean_whitened_fold
 from .device import MANY_ROWS
-from .fold_fit import FoldFit, FoldFitter
+from .fold_fit import FoldFit, FoldFitter, in_spreads, unit_rows
 from .folds import inner_blocks
 from .linear import LOGISTIC_PENALTIES, RIDGE_PENALTIES
 from .ridge_path import Array, RidgePath, Standardization, smallest_error
@@ -27,6 +27,7 @@ def ridge_fold(
     penalties: Sequence[float],
     calibrate: Array,
     *,
+    units: Array | None = None,
     device: str = "cpu",
 ) -> FoldFit:
     """Ridge regression, or for 0/1 targets the least-squares classifier.
@@ -42,6 +43,7 @@ def ridge_fold(
         penalties: ascending.
         calibrate: columns of `targets` whose held-out predictions are wanted. With many rows they are the only
             ones that are computed in float64: the others, permutations, are multiplied in float32.
+        units: [n] unit of each training row as 0, 1, ..., for fits without one unit; None makes none.
         device: where torch computes.
     """
     scaler = Standardization.of(train)
@@ -50,7 +52,7 @@ def ridge_fold(
     blocks = inner_blocks(codes)
     grid = np.asarray(penalties)
     m = targets.shape[1]
-    error, penalty, predictions = np.empty(m), np.empty(m), np.empty((len(test), m))
+    error, penalty, spread, predictions = np.empty(m), np.empty(m), np.empty(m), np.empty((len(test), m))
 
     def fit(path: RidgePath, columns: Array) -> None:
         if not columns.size:
@@ -60,6 +62,7 @@ def ridge_fold(
         chosen = smallest_error(errors)
         error[columns], penalty[columns] = errors[chosen, np.arange(len(chosen))], grid[chosen]
         predictions[:, columns] = path.predict(coordinates, own, penalty[columns])
+        spread[columns] = path.spread(own, penalty[columns])
 
     if len(train) < MANY_ROWS:
         fit(path, np.arange(m))
@@ -68,7 +71,12 @@ def ridge_fold(
         fit(path.single(), np.setdiff1d(np.arange(m), calibrate))
     wanted = targets[:, calibrate]
     held_out = wanted - path.held_out_residuals(wanted, penalty[calibrate], blocks)
-    return FoldFit(error, penalty, predictions, held_out)
+    left_out = None
+    if units is not None:
+        without = unit_rows(units)
+        fits = [path.left_out(coordinates, targets[:, c], penalty[c], without) for c in calibrate]
+        left_out = np.stack([in_spreads(*fit) for fit in fits])
+    return FoldFit(error, penalty, predictions, held_out, spread, left_out)
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,12 @@ def probe_layers(
         One row per layer: `model`, `dataset`, `prompt`, `site`, `position`, `layer`, `target`, `scoring`, `probe`,
         `n`, `n_missing`, `n_groups` (missing without groups), `folds`, `score_name` (`r2` or `auroc`), `score`,
         `r2`, `pearson`, `spearman` (continuous targets, NaN otherwise), `auroc`, `auprc`, `brier`, `log_loss`
-        (binary ones), `ci_low` and `ci_high` (95 % bootstrap interval of pearson or auroc, whole groups
-        resampled), `null_mean` and `null_sd` of the score under permuted targets (`null_pearson_mean` and
-        `null_pearson_sd` of pearson, for continuous ones), `p` (this layer alone),
+        (binary ones), `ci_low` and `ci_high` (95 % interval of pearson or auroc, by a jackknife over groups or
+        rows that sees testing and training), `null_mean` and `null_sd` of the score under permuted targets
+        (`null_pearson_mean` and `null_pearson_sd` of pearson, for continuous ones), `p` (this layer alone),
         `p_max` (against the null of the maximum over layers), `best`, and, the same in every row,
-        `nested_score`, `nested_p`, `nested_pearson`, `nested_ci_low`, `nested_ci_high` for layer and penalty
+        `layer_low` and `layer_high` (between which the best layer lies in 95 % of bootstrap resamples of groups or
+        rows), `nested_score`, `nested_p`, `nested_pearson`, `nested_ci_low`, `nested_ci_high` for layer and penalty
         chosen inside the training folds; `permutation`, `n_permutations`, `note`. High scores mean that the
         layer tells more about the target.
 

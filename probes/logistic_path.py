@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import linalg
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
+from .fold_fit import in_spreads, unit_rows
 from .ridge_path import Array, RidgePath
 
 if TYPE_CHECKING:  # torch is imported where something is fitted
@@ -131,6 +133,48 @@ class LogisticPath:
     def predict(self, fitted: FittedLogistic, new: Array) -> Array:
         """Probabilities [k, m] of label 1 for new standardised rows [k, d]."""
         return expit(self._path.coordinates(new) @ fitted.weights.T + fitted.intercept)
+
+    def fitted(self, fitted: FittedLogistic) -> Array:
+        """Probabilities [n, m] of label 1 for the rows themselves."""
+        return expit(self._path.left @ (self._roots[:, None] * fitted.weights.T) + fitted.intercept)
+
+    def left_out(
+        self, fitted: FittedLogistic, column: int, labels: Array, penalty: float, new: Array, units: Array
+    ) -> Array:
+        """Probabilities for new rows by fits without one unit of rows, less its base rate, in units of their spread.
+
+        Each fit is one Newton step from the optimum of all rows (Pregibon 1981, doi:10.1214/aos/1176345513).
+
+        Args:
+            fitted: optima for all rows.
+            column: which of them.
+            labels: [n] labels of that optimum.
+            penalty: its C.
+            new: [k, d] standardised rows.
+            units: [n] unit of each row as 0, 1, ...
+
+        Returns:
+            [k, u]; the spread is the standard deviation of the step's probabilities over all n rows.
+        """
+        n = len(labels)
+        rows = np.column_stack([np.ones(n), self._path.left * self._roots])
+        solution = np.r_[fitted.intercept[column], fitted.weights[column]]
+        probability = expit(rows @ solution)
+        curvature = probability * (1 - probability)
+        ridge = np.diag(np.r_[0.0, np.full(rows.shape[1] - 1, 1 / penalty)])
+        factor = linalg.cho_factor((rows * curvature[:, None]).T @ rows + ridge)
+        steps = np.empty((rows.shape[1], int(units.max()) + 1))
+        for unit, members in enumerate(unit_rows(units)):
+            own = rows[members]
+            turned = linalg.cho_solve(factor, own.T)
+            system = np.eye(len(members)) - (own @ turned) * curvature[members]
+            steps[:, unit] = turned @ np.linalg.solve(system.T, (probability - labels)[members])
+        moved = solution[:, None] + steps
+        spread = expit(rows @ moved).std(axis=0)
+        sizes = np.bincount(units)
+        base = (labels.sum() - np.bincount(units, weights=labels)) / (n - sizes)
+        ahead = np.column_stack([np.ones(len(new)), self._path.coordinates(new)])
+        return in_spreads(expit(ahead @ moved) - base, spread)
 
     def feature_weights(self, fitted: FittedLogistic) -> Array:
         """Weights on the standardised features, [d, m]."""

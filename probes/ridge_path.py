@@ -138,6 +138,48 @@ class RidgePath:
         fitted = (self._left.T @ (y - mean)) * (roots / (self._values[:, None] + self._tensor(penalties)))
         return (mean + self._tensor(coordinates) @ fitted).double().cpu().numpy()
 
+    def spread(self, targets: Array, penalties: Array) -> Array:
+        """Standard deviation [m] of the fitted values of the rows; arguments as in `predict`."""
+        y = self._tensor(targets)
+        shrunk = self._values[:, None] / (self._values[:, None] + self._tensor(penalties))
+        fitted = shrunk * (self._left.T @ (y - y.mean(dim=0)))
+        return (fitted.norm(dim=0) / len(y) ** 0.5).double().cpu().numpy()
+
+    def left_out(
+        self, coordinates: Array, target: Array, penalty: float, blocks: Sequence[Array] | None
+    ) -> tuple[Array, Array]:
+        """Predictions for new rows by fits without one block of rows, less the mean target of the other rows.
+
+        Exact, as `held_out_residuals`, whose e_I a fit without block I is made of: it is the fit to all rows with the
+        targets of I lowered by e_I.
+
+        Args:
+            coordinates: [k, r], from `coordinates`.
+            target: [n].
+            penalty: of all fits.
+            blocks: as in `held_out_residuals`; None leaves out one row at a time.
+
+        Returns:
+            Deviations [k, b] for b blocks, and the standard deviation of each fit's predictions over all n rows, [b].
+        """
+        import torch
+
+        y, n = self._tensor(target), len(target)
+        codes = np.arange(n) if blocks is None else np.empty(n, dtype=np.int64)
+        for number, block in enumerate(blocks or ()):
+            codes[block] = number
+        b = int(codes.max()) + 1
+        residuals = self._tensor(self.held_out_residuals(target[:, None], np.array([penalty]), blocks))
+        moved = torch.cat([y[:, None], residuals, torch.ones_like(residuals), self._left * residuals], dim=1)
+        sums = moved.new_zeros(b, moved.shape[1]).index_add_(0, torch.as_tensor(codes, device=y.device), moved)
+        own, lowered, sizes, scores = sums[:, 0], sums[:, 1], sums[:, 2], sums[:, 3:]
+        shrunk = self._values / (self._values + penalty)
+        fitted = (shrunk * (self._left.T @ (y - y.mean()) - scores)).T  # [r, b]
+        mean = (y.sum() - own) / (n - sizes)
+        offset = y.mean() - lowered / n - mean
+        deviations = (self._tensor(coordinates) / self._values.sqrt()) @ fitted + offset
+        return deviations.cpu().numpy(), (fitted.norm(dim=0) / n**0.5).cpu().numpy()
+
     def weights(self, targets: Array, penalties: float | Array) -> Array:
         """Weights on the standardised features: [d] for a target [n], [d, m] for targets [n, m] and penalties [m]."""
         y = self._tensor(targets)

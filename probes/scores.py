@@ -124,6 +124,24 @@ def percentile_interval(draws: Array, level: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
+def best_interval(draws: Array, level: float = 0.95) -> tuple[int, int] | None:
+    """Positions between which the best of L scores lies in at least the central `level` of the resamples.
+
+    Args:
+        draws: [b, L] scores in resamples, the higher the better; of equal ones the first counts as the best.
+        level: share of the resamples.
+
+    Returns:
+        First and last position, or None if more than 5 % of the resamples lack a score.
+    """
+    known = draws[~np.isnan(draws).any(axis=1)]
+    if len(known) < (1 - MAX_DEGENERATE) * len(draws) or not len(known):
+        return None
+    shares = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(known.argmax(axis=1), shares, method="inverted_cdf")
+    return int(low), int(high)
+
+
 def p_value(observed: float, null: Array) -> float:
     """(1 + number of null values >= observed) / (1 + number of null values); NaN without a null.
 

@@ -4,8 +4,8 @@
 2. For each layer and outer fold the features are standardised on the training rows, and the penalty is chosen
    by the error on rows (groups) left out inside the training rows; the test rows are predicted once.
 3. Claim one, the curve: each layer's out-of-fold score (correlations and AUROC of the predictions' deviations
-   from their training mean; see `sweep_record`). The best layer is tested against the null of the
-   maximum over layers (`p_max`), because it was picked as the maximum.
+   from their training mean, in units of their spread; see `sweep_record`). The best layer is tested against the
+   null of the maximum over layers (`p_max`), because it was picked as the maximum.
 4. Claim two, the nested score: in each outer fold the layer, too, is the one with the least inner error, so
    that nothing about the test rows has entered any choice.
 5. Null: the target is permuted and steps 2 to 4 are repeated, choices included. A ridge fit is linear in the
@@ -26,7 +26,6 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from .device import fewer_threads, resolve_device
-from .fold_fit import FoldFit
 from .fold_fits import KINDS, ProbeKind
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, outer_folds, permutation_drawer
 from .linear import check_penalties
@@ -44,14 +43,18 @@ class LayerSweep:
     Attributes:
         table: one row per layer: layer, n, n_groups, folds, probe, score_name, score, r2, pearson, spearman,
             auroc, auprc, brier, log_loss, ci_low, ci_high, null_mean, null_sd, null_pearson_mean, null_pearson_sd,
-            p, p_max, best, nested_score, nested_p, nested_pearson, nested_ci_low, nested_ci_high, permutation,
-            n_permutations, note.
+            p, p_max, best, layer_low, layer_high, nested_score, nested_p, nested_pearson, nested_ci_low,
+            nested_ci_high, permutation, n_permutations, note. The intervals ci and nested_ci, of pearson or auroc, are
+            those of `jackknife`; between layer_low and layer_high lies the best layer in 95 % of resamples.
         target: [n], as it was given.
         baseline: [n], mean of the target over the training rows of each row's fold.
         predictions: [L, n], each row predicted by a probe that never saw it. For a 0/1 target and the ridge
             or mass-mean probe a least-squares prediction, which may leave [0, 1].
         probabilities: [L, n] for a 0/1 target, otherwise None.
+        deviations: [L, n], what correlations and AUROC are taken of: predictions less `baseline`, divided by the
+            standard deviation of the same probe's predictions of its training rows; 0 where those are all alike.
         nested_predictions: [n], layer and penalty chosen inside the training fold.
+        nested_deviations: [n], their deviations.
         nested_probabilities: [n] for a 0/1 target, otherwise None.
         penalties: [L, F], chosen penalty; NaN for a probe without one.
         nested_layers: [F], the layer chosen in each outer fold.
@@ -67,7 +70,9 @@ class LayerSweep:
     baseline: Array
     predictions: Array
     probabilities: Array | None
+    deviations: Array
     nested_predictions: Array
+    nested_deviations: Array
     nested_probabilities: Array | None
     penalties: Array
     nested_layers: Array
@@ -133,7 +138,7 @@ def sweep_targets(
             everything per permutation; without a null its columns are NaN.
         permute: "within" groups (default with groups), "groups" or "free" (default without groups); see
             `folds.permutation_drawer`.
-        n_bootstrap: resamples of rows, or of whole groups, behind ci_low and ci_high.
+        n_bootstrap: resamples of rows, or of whole groups, behind layer_low and layer_high.
         names: what to call the rows in messages (item ids).
         device: where torch fits: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
         progress: called with (layers done, layers in all).
@@ -206,7 +211,9 @@ def sweep_targets(
                 baseline=record.baseline[:, 0],
                 predictions=record.predictions,
                 probabilities=record.probabilities,
+                deviations=record.deviations,
                 nested_predictions=record.nested[:, 0],
+                nested_deviations=record.nested_deviation[:, 0],
                 nested_probabilities=record.nested_probabilities,
                 penalties=record.penalties,
                 nested_layers=np.asarray(layer_names)[record.nested_index],
@@ -236,16 +243,18 @@ def _run(
     widths = [record.columns.shape[1] for record in records]
     starts = np.cumsum([0, *widths[:-1]])
     splits = [(folds.train(fold), test) for fold, test in enumerate(folds.test)]
+    units = records[0].units
     for index, layer in enumerate(layers):
         rows = read(layer)
         flat = True
         for fold, (train, test) in enumerate(splits):
             codes = None if folds.group_codes is None else folds.group_codes[train]
-            fit = probe.fit(rows[train], rows[test], columns[train], codes, grid, starts, device=device)
+            trained, inside = np.unique(units[train], return_inverse=True)
+            # A single unit cannot be left out: nothing would be trained on.
+            left_out = {"units": inside} if len(trained) > 1 else {}
+            fit = probe.fit(rows[train], rows[test], columns[train], codes, grid, starts, **left_out, device=device)
             for place, (record, start, width) in enumerate(zip(records, starts, widths, strict=True)):
-                part = slice(start, start + width)
-                own = FoldFit(fit.inner_error[part], fit.penalty[part], fit.test[:, part], None)
-                record.add_fold(index, fold, own, None if fit.held_out is None else fit.held_out[:, place])
+                record.add_fold(index, fold, fit.of_target(place, slice(start, start + width)), trained)
             flat = flat and not Standardization.of(rows[train]).inverse_scale.any()
         for record in records:
             record.close_layer(index, flat)

@@ -80,3 +80,15 @@ def test_p_values_count_the_observed_one():
     assert scores.p_value(4.0, np.array([1.0, 2.0, 3.0])) == 0.25
     assert scores.p_value(0.3, np.array([0.1 + 0.2 - 1e-15])) == 1.0
     assert np.isnan(scores.p_value(1.0, np.array([])))
+
+
+def test_the_best_of_several_scores_over_resamples():
+    best = np.r_[np.zeros(3), np.ones(60), np.full(36, 2), 3].astype(int)
+    draws = np.eye(5)[best]
+    assert scores.best_interval(draws) == (0, 2)  # 3 % lie below layer 1, 1 % above layer 2
+    assert scores.best_interval(draws, level=0.9) == (1, 2)
+    assert scores.best_interval(np.zeros((10, 4))) == (0, 0)  # of equal layers the first counts as the best
+    draws[:5, 4] = np.nan
+    assert scores.best_interval(draws) == (1, 2)
+    draws[:6, 4] = np.nan
+    assert scores.best_interval(draws) is None

@@ -261,20 +261,23 @@ def test_the_batched_null_equals_an_explicit_loop(kind, binary, grouped):
 def run_on(folds, features, y, kind, penalties):
     """Scores [L], nested score and deviations [L, n] of one target on given folds, a layer and fold at a time."""
     predictions, nested, baseline = np.empty((len(features), len(y))), np.empty(len(y)), np.empty(len(y))
+    deviations, nested_deviation = np.empty_like(predictions), np.empty(len(y))
     for fold, test in enumerate(folds.test):
         train = folds.train(fold)
         baseline[test] = y[train].mean()
         codes = None if folds.group_codes is None else folds.group_codes[train]
+        order = np.r_[test, train]
         fits = [
-            fold_fits.KINDS[kind].fit(x[train], x[test], y[train, None], codes, penalties, np.array([0]))
+            fold_fits.KINDS[kind].fit(x[train], x[order], y[train, None], codes, penalties, np.array([0]))
             for x in features
         ]
         for layer, fit in enumerate(fits):
-            predictions[layer, test] = fit.test[:, 0]
-        nested[test] = fits[int(np.argmin([fit.inner_error[0] for fit in fits]))].test[:, 0]
-    deviations = predictions - baseline
+            predictions[layer, test] = fit.test[: len(test), 0]
+            deviations[layer, test] = (predictions[layer, test] - baseline[test]) / fit.test[len(test) :, 0].std()
+        chosen = int(np.argmin([fit.inner_error[0] for fit in fits]))
+        nested[test], nested_deviation[test] = predictions[chosen, test], deviations[chosen, test]
     if set(y) == {0.0, 1.0}:
-        return [roc_auc_score(y, row) for row in deviations], roc_auc_score(y, nested - baseline), deviations
+        return [roc_auc_score(y, row) for row in deviations], roc_auc_score(y, nested_deviation), deviations
     total = np.sum((y - baseline) ** 2)
     r2 = [1 - np.sum((y - row) ** 2) / total for row in predictions]
     return r2, 1 - np.sum((y - nested) ** 2) / total, deviations
@@ -289,7 +292,7 @@ def test_figures_of_a_binary_target():
     result = run(features, labels, groups=groups)
     for index, row in result.table.iterrows():
         assert row["score_name"] == "auroc"
-        deviation = result.predictions[index] - result.baseline
+        deviation = result.deviations[index]
         assert row["score"] == row["auroc"] == pytest.approx(roc_auc_score(labels, deviation))
         assert row["auprc"] == pytest.approx(average_precision_score(labels, deviation))
         assert row["brier"] == pytest.approx(brier_score_loss(labels, result.probabilities[index]))
@@ -307,12 +310,12 @@ def test_figures_of_a_continuous_target():
     features, y, _, groups = noise()
     result = run(features, y, groups=groups, n_permutations=3)
     for index, row in result.table.iterrows():
-        deviation = result.predictions[index] - result.baseline
+        deviation = result.deviations[index]
         assert row["score"] == row["r2"]
         assert row["pearson"] == pytest.approx(np.corrcoef(y, deviation)[0, 1])
         assert row["spearman"] == pytest.approx(stats.spearmanr(y, deviation).statistic)
         assert np.isnan([row["auroc"], row["auprc"], row["brier"], row["log_loss"]]).all()
-    expected = np.corrcoef(y, result.nested_predictions - result.baseline)[0, 1]
+    expected = np.corrcoef(y, result.nested_deviations)[0, 1]
     assert result.table["nested_pearson"].iloc[0] == pytest.approx(expected)
     assert result.table["n_groups"].tolist() == [8] * 3
     assert result.table["folds"].tolist() == [5] * 3
@@ -563,3 +566,28 @@ def test_many_rows_take_the_narrow_path_for_permutations_only(monkeypatch):
     assert np.allclose(narrow.predictions, wide.predictions, rtol=0, atol=1e-12)
     assert np.abs(narrow.null - wide.null).max() > 1e-9
     assert np.allclose(narrow.null, wide.null, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_layers_between_which_the_best_lies_equal_a_loop_over_resamples(binary):
+    features, y, labels, groups = noise(2, n=90, n_layers=5)
+    features[2, :, :3] += 0.2 * features[2, :, :3].std(0) * y[:, None]
+    features[3, :, :3] += 0.2 * features[3, :, :3].std(0) * y[:, None]
+    target = labels if binary else y
+    result = run(features, target, groups=groups, n_bootstrap=80)
+    rng = np.random.default_rng(1)
+    rng.integers(2**63)
+    codes = result.folds.group_codes
+    best = []
+    for drawn in rng.multinomial(8, np.full(8, 1 / 8), size=80):
+        rows = np.repeat(np.arange(90), drawn[codes])
+        if binary:
+            best.append(np.argmax([roc_auc_score(target[rows], own[rows]) for own in result.deviations]))
+        else:
+            best.append(np.argmin([np.sum((target - own)[rows] ** 2) for own in result.predictions]))
+    low, high = np.sort(best)[[1, 77]]
+    assert result.table["layer_low"].tolist() == [low] * 5
+    assert result.table["layer_high"].tolist() == [high] * 5
+    assert low < high
+    named = run(dict(zip("abcde", features, strict=True)), target, groups=groups, n_bootstrap=80).table
+    assert named[["layer_low", "layer_high"]].iloc[0].tolist() == ["abcde"[low], "abcde"[high]]
