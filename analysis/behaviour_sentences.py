@@ -25,11 +25,9 @@ def behaviour(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
             f"Output measures beside the probe of {TARGETS.get(str(target), str(target))}",
             clauses,
             f"{unit} of the probe's nested out-of-fold predictions and of each measure, turned the way it correlates "
-            "on these "
-            "items, which flatters the measures; the probe was fitted to the target, which no measure was. "
+            "on these items, which flatters the measures; the probe was fitted to the target, which no measure was. "
             f"{intervals(rows, settings, paired=True)} p-values of the differences are corrected by Holm over all "
-            "measures "
-            "and both targets of a run.",
+            "measures and both targets of a run.",
         )
 
 
@@ -38,13 +36,12 @@ def _compare(rows: pd.DataFrame) -> str:
     more, less = _apart(rows)
     return (
         f"for {who(best)}, the probe reaches "
-        f"{estimate(best['r_probe'], best['r_probe_ci_low'], best['r_probe_ci_high'])} and "
-        f"the best of {count(len(rows), 'measure')}, {measure(best)}, "
+        f"{estimate(best['r_probe'], best['r_probe_ci_low'], best['r_probe_ci_high'])} and the best of "
+        f"{count(len(rows), 'measure')}, {measure(best)}, "
         f"{estimate(best['r_measure'], best['r_measure_ci_low'], best['r_measure_ci_high'])} (difference "
         f"{estimate(best['difference'], best['difference_ci_low'], best['difference_ci_high'])}, Holm-corrected "
         f"{p_value(best['p_holm'])}); the probe says more than {more} of them and less than {less}, with differences "
-        "that "
-        "survive the correction"
+        "that survive the correction"
     )
 
 
@@ -54,8 +51,7 @@ def _count(models: list[pd.DataFrame]) -> str:
     behind = int(((best["difference"] < 0) & (best["p_holm"] < LEVEL)).sum())
     return (
         f"probe less the best measure over {count(len(best), 'model')}: {spread(best, 'difference')}; the probe says "
-        "more in "
-        f"{ahead} and less in {behind} of them, with differences that survive the correction"
+        f"more in {ahead} and less in {behind} of them, with differences that survive the correction"
     )
 
 
@@ -78,10 +74,8 @@ def increments(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
             f"What each adds about {TARGETS.get(str(target), str(target))}",
             clauses,
             "R² of out-of-fold predictions against the mean of the training folds: from all output measures (ridge, "
-            "entered as "
-            "they are and as ranks), from the probe, and from both, stacked on predictions of inner folds. Below 0 is "
-            "worse "
-            f"than the mean. {intervals(rows, settings, paired=True)}",
+            "entered as they are and as ranks), from the probe, and from both, stacked on predictions of inner "
+            f"folds. Below 0 is worse than the mean. {intervals(rows, settings, paired=True)}",
         )
 
 
@@ -92,9 +86,8 @@ def _increment(row: pd.Series) -> str:
     )
     return (
         f"for {who(row)}, R² is {number(row['r2_measures'], 3)} from the measures, {number(row['r2_probe'], 3)} from "
-        "the probe "
-        f"and {number(row['r2_both'], 3)} from both: the probe adds {added} to the measures, and they add {reverse} "
-        "to it"
+        f"the probe and {number(row['r2_both'], 3)} from both: the probe adds {added} to the measures, and they add "
+        f"{reverse} to it"
     )
 
 
@@ -102,8 +95,8 @@ def _many(rows: pd.DataFrame) -> str:
     found = [int(((rows[name] > 0) & (rows[f"{name}_p"] < LEVEL)).sum()) for name in _ADDED]
     return (
         f"R² that the probe adds to the measures over {count(len(rows), 'model')}: "
-        f"{spread(rows, 'probe_over_measures')}, p < "
-        f"{LEVEL} in {found[0]}; that they add to it: {spread(rows, 'measures_over_probe')}, p < {LEVEL} in {found[1]}"
+        f"{spread(rows, 'probe_over_measures')}, p < {LEVEL} in {found[0]}; that they add to it: "
+        f"{spread(rows, 'measures_over_probe')}, p < {LEVEL} in {found[1]}"
     )
 
 
@@ -133,10 +126,8 @@ def lens(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         "Through the layers, as the model itself would read them",
         clauses,
         "Logit lens: the output measures computed from each layer's residual stream through the model's own final "
-        "norm and "
-        "head. p compares a layer with the largest of all layers under permutations among items with equally many "
-        "options. "
-        f"{intervals(part, settings)}",
+        "norm and head. p compares a layer with the largest of all layers under permutations among items with "
+        f"equally many options. {intervals(part, settings)}",
     )
 
 
@@ -150,8 +141,6 @@ def _depth(curve: pd.DataFrame, name: str, value: str, p: str, what: str) -> str
     return (
         f"for {who(best)}, {name} is most related to {what} at layer {best['layer']}, "
         f"{estimate(best[value], best[f'{value}_ci_low'], best[f'{value}_ci_high'])} ({p_value(best[p])} against the "
-        "maximum "
-        f"over layers{verdict}), and at the output "
-        f"{estimate(last[value], last[f'{value}_ci_low'], last[f'{value}_ci_high'])}"
-        f"{span}"
+        f"maximum over layers{verdict}), and at the output "
+        f"{estimate(last[value], last[f'{value}_ci_low'], last[f'{value}_ci_high'])}{span}"
     )

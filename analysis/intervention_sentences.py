@@ -7,7 +7,7 @@ import pandas as pd
 from .clauses import FEW, LEVEL, Clauses, Settings, Tables, Told
 from .phrases import by, spread, who
 from .probe_sentences import TARGETS
-from .wording import count, estimate, interval, listing, number, p_value
+from .wording import count, estimate, listing, number, p_value
 
 FIGURES = {
     "choice_entropy": "choice entropy (nats)",
@@ -33,15 +33,13 @@ def interventions(part: pd.DataFrame, tables: Tables, settings: Settings) -> Tol
                     (
                         None,
                         f"the slope of {name} per standard deviation over {over}: {spread(slopes, 'slope')}; {found} "
-                        "have p "
-                        f"< {LEVEL} among random directions",
+                        f"have p < {LEVEL} among random directions",
                     )
                 )
             else:
                 clauses += [(None, _slope(row, str(figure))) for _, row in slopes.iterrows()]
-        for _, own in by(rows[(rows["mode"] == "remove")], "model"):
-            if len(own) and rows["model"].nunique() <= FEW if "model" in rows else len(own):
-                clauses.append((None, _removal(own)))
+        if "model" not in rows or rows["model"].nunique() <= FEW:
+            clauses += [(None, _removal(own)) for _, own in by(rows[rows["mode"] == "remove"], "model") if len(own)]
         if not clauses:
             continue
         first = rows.iloc[0]
@@ -50,16 +48,11 @@ def interventions(part: pd.DataFrame, tables: Tables, settings: Settings) -> Tol
             f"Moving along the probe of {TARGETS.get(str(target), str(target))}",
             clauses,
             f"At {where} of {count(int(rows['n'].max()), 'item')}, the residual stream is moved so that what the "
-            "probe reads "
-            "changes by a stated number of its standard deviations, or is set to its mean (removal); the rest of the "
-            "model "
-            f"then runs on. p is the rank of the probe among {count(int(rows['n_random'].max()), 'random direction')} "
-            "whose "
-            "steps have the same length. The slope is that of a line through the unedited pass; a dose-response that "
-            "bends "
-            "is not described by it: see the figure. The layer was chosen as the one where the probe reads most, on "
-            "the same "
-            "items.",
+            "probe reads changes by a stated number of its standard deviations, or is set to its mean (removal); the "
+            "rest of the model then runs on. p is the rank of the probe among "
+            f"{count(int(rows['n_random'].max()), 'random direction')} whose steps have the same length. The slope is "
+            "that of a line through the unedited pass; a dose-response that bends is not described by it: see the "
+            "figure. The layer was chosen as the one where the probe reads most, on the same items.",
         )
 
 
@@ -74,10 +67,8 @@ def _slope(row: pd.Series, figure: str) -> str:
 
 def _removal(rows: pd.DataFrame) -> str:
     told = [
-        f"{FIGURES.get(row['figure'], row['figure'])} by {estimate(row['change'], row['ci_low'], row['ci_high'], 3)} "
-        "(random "
-        f"directions {number(row['random_mean'], 3)} {interval(row['random_low'], row['random_high'], 3)}, "
-        f"{p_value(row['p'])})"
+        f"{FIGURES.get(row['figure'], row['figure'])} by {number(row['size'], 3)} on average over items, in either "
+        f"direction (random directions {number(row['size_random'], 3)}, {p_value(row['size_p'])})"
         for _, row in rows.iterrows()
     ]
     return f"removing what the probe reads from {who(rows.iloc[0])} changes {listing(told)}"

@@ -29,9 +29,9 @@ def controls(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         yield (
             f"What the probe of {TARGETS.get(str(target), str(target))} must beat",
             clauses,
-            "Every control predicts the same items in the same folds, its penalty chosen on the same inner items; the "
-            "probe's layer is chosen inside the training folds too. A control is as good where the 95% interval of "
-            "the paired difference does not lie above 0: the probe's score is then no evidence that the residual "
+            "Every control predicts the same items in the same folds, its penalty chosen on the same inner items; "
+            "the probe's layer is chosen inside the training folds too. A control is as good where the 95% interval "
+            "of the paired difference does not lie above 0: the probe's score is then no evidence that the residual "
             "stream holds more than the control does.",
         )
 
@@ -43,9 +43,8 @@ def _one(rows: pd.DataFrame) -> str | None:
         return None
     head = probe.iloc[0]
     told = [
-        f"{CONTROLS.get(row['control'], row['control'])} "
-        f"{estimate(row['score'], row['ci_low'], row['ci_high'])} (difference "
-        f"{estimate(row['difference'], row['difference_ci_low'], row['difference_ci_high'])})"
+        f"{CONTROLS.get(row['control'], row['control'])} {estimate(row['score'], row['ci_low'], row['ci_high'])} "
+        f"(difference {estimate(row['difference'], row['difference_ci_low'], row['difference_ci_high'])})"
         for _, row in others.iterrows()
     ]
     good = [CONTROLS.get(name, name) for name in others.loc[others["as_good"].astype(bool), "control"]]
@@ -71,8 +70,7 @@ def _over_models(rows: pd.DataFrame) -> str | None:
     score = score_name(probes.iloc[0])
     return (
         f"the probe's nested {score} over {count(len(probes), 'model')}: {spread(probes, 'score')}; as good as the "
-        "probe "
-        f"as far as these items can tell: {listing(told)}"
+        f"probe as far as these items can tell: {listing(told)}"
     )
 
 
@@ -86,9 +84,8 @@ def learning(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         return (
             f"for {who(last)}, the {score_name(last)} of {TARGETS.get(last['target'], last['target'])} goes from "
             f"{estimate(first['score'], first['ci_low'], first['ci_high'])} with "
-            f"{count(int(first['n_train']), 'item')} to "
-            f"{estimate(last['score'], last['ci_low'], last['ci_high'])} with {int(last['n_train']):,}, "
-            f"{number(gain)} of it since {int(before['n_train']):,}"
+            f"{count(int(first['n_train']), 'item')} to {estimate(last['score'], last['ci_low'], last['ci_high'])} "
+            f"with {int(last['n_train']):,}, {number(gain)} of it since {int(before['n_train']):,}"
         )
 
     clauses: Clauses = []
@@ -107,8 +104,7 @@ def learning(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         clauses,
         "Training items were drawn at random inside each training fold; the test items are the same throughout. "
         "Intervals are 95% bootstrap intervals over items and draws. A curve that still rises at its end says that "
-        "more "
-        "items would read more.",
+        "more items would read more.",
     )
 
 
@@ -124,8 +120,7 @@ def similarity(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         return (
             f"for {who(row)}, the distances of layer {row['layer']} correlate most with those of people's profiles, at "
             f"{number(row['rsa'], 3)} over {int(row['n_pairs']):,} pairs ({p_value(row['p_max'])} against the maximum "
-            "over "
-            f"layers{verdict})"
+            f"over layers{verdict})"
         )
 
     if len(best) > FEW:
@@ -139,8 +134,8 @@ def similarity(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         "Geometry without a target",
         clauses,
         "Representational similarity: Spearman correlation of the distances between items' activations with the "
-        f"{first['human'].replace('_', '-')} distances between people's response profiles, sorted from the most to the "
-        "least chosen option and compared within each number of options "
-        f"({counts(known.drop_duplicates('model')['n'] if 'model' in known else known['n'].head(1), 'item')}). "
-        "p permutes the profiles among items with equally many options.",
+        f"{first['human'].replace('_', '-')} distances between people's response profiles, sorted from the most to "
+        "the least chosen option and compared within each number of options "
+        f"({counts(known.drop_duplicates('model')['n'] if 'model' in known else known['n'].head(1), 'item')}). p "
+        "permutes the profiles among items with equally many options.",
     )

@@ -32,6 +32,8 @@ def report_tables(findings: Findings) -> Iterator[ReportTable]:
     tables = findings.tables()
     stated = tables["calibration"]
     tables["calibration_errors"] = stated[stated["confidence"].notna()] if "confidence" in stated else stated
+    if len(tables["interventions"]):  # each random direction would be a row
+        tables["interventions"] = tables["interventions"][tables["interventions"]["direction"] == "probe"]
     for name in ("tuning", "tuning_over_pairs"):
         if len(tables[name]):
             tables[name] = tables[name][tables[name]["figure"].isin(FIGURES_SHOWN)]

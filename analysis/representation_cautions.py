@@ -40,7 +40,6 @@ def controls(tables: Tables) -> Warned:
             "control_as_good",
             "serious",
             f"What a probe reads is told as well by something simpler ({told(rows, tell)}), as far as these items can "
-            "tell. Its "
-            "score is no evidence that the residual stream represents the target.",
+            "tell. Its score is no evidence that the residual stream represents the target.",
             place,
         )

@@ -27,10 +27,9 @@ _SITE = [text("site"), text("position")]
 SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "probe_controls": (
         "Probes beside their controls",
-        "Nested out-of-fold score (Pearson r, or AUROC of a 0/1 target) of the probe and of each baseline on the same "
-        "folds; R² "
-        "against the training means; partial: with what the number of options and the length predict held constant; "
-        "difference: probe less control, paired. As good: that interval does not lie above 0.",
+        "Nested out-of-fold score (Pearson r, or AUROC of a 0/1 target) of the probe and of each baseline on the "
+        "same folds; R² against the training means; partial: with what the number of options and the length predict "
+        "held constant; difference: probe less control, paired. As good: that interval does not lie above 0.",
         [
             *_SITE,
             text("target"),
@@ -63,9 +62,8 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "behaviour": (
         "Output measures beside the probes",
         "Score of each measure, turned as it correlates on these items, and of the probe's nested predictions: "
-        "Pearson r, or "
-        "AUROC of a 0/1 target; difference: probe less measure, paired; p corrected over all measures and targets of "
-        "a run.",
+        "Pearson r, or AUROC of a 0/1 target; difference: probe less measure, paired; p corrected over all measures "
+        "and targets of a run.",
         [
             text("target"),
             text("measure"),
@@ -96,10 +94,8 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "lens": (
         "Logit lens",
         "Output measures computed from each layer's residual stream through the model's own final norm and head: "
-        "Spearman "
-        "correlation with human entropy, AUROC of telling right answers of the model from wrong ones, and p against "
-        "the maximum "
-        "over layers.",
+        "Spearman correlation with human entropy, AUROC of telling right answers of the model from wrong ones, and p "
+        "against the maximum over layers.",
         [
             text("measure"),
             value("layer", "layer", 0),
@@ -113,8 +109,7 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "similarity": (
         "Geometry beside people's profiles",
         "Spearman correlation of distances between activations with distances between people's sorted response "
-        "profiles, within "
-        "each number of options.",
+        "profiles, within each number of options.",
         [
             *_SITE,
             value("layer", "layer", 0),
@@ -130,10 +125,8 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "two_targets": (
         "Human entropy and correctness at once",
         "Cosine of the two directions in the metric of the activations' covariance, from different halves of the "
-        "subjects, with "
-        "its p (largest over three nulls) and p against the maximum over layers; out-of-fold predictions of each "
-        "target scored "
-        "on the other, correctness counted as error.",
+        "subjects, with its p (largest over three nulls) and p against the maximum over layers; out-of-fold "
+        "predictions of each target scored on the other, correctness counted as error.",
         [
             *_SITE,
             value("layer", "layer", 0),
@@ -152,11 +145,35 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
             _figure("second_on_first", "entropy by the error probe"),
         ],
     ),
+    "interventions": (
+        "Interventions along the probes",
+        "Mean change of each figure from the unedited pass, by dose (standard deviations of what the probe reads), "
+        "with the range of random directions of equal length and the rank of the probe among them; slope per "
+        "standard deviation. Removal sets what the probe reads to its mean: see its size, the mean absolute change "
+        "of the items.",
+        [
+            text("target"),
+            value("layer", "layer", 0),
+            text("figure"),
+            text("mode"),
+            value("dose", "dose", 1),
+            value("n", "n", 0),
+            value("value", "value", 3),
+            estimate("change", "change [95%]", "ci_low", "ci_high", digits=3),
+            value("random_low", "random, least", 3),
+            value("random_high", "greatest", 3),
+            probability("p", "p"),
+            value("size", "size", 3),
+            value("size_random", "of random", 3),
+            probability("size_p", "p (size)"),
+            value("slope", "slope", 4),
+            probability("slope_p", "p (slope)"),
+        ],
+    ),
     "transfer": (
         "Probes of one run on another",
         "Score of a ridge probe trained on one run and tested on another: Pearson r, or AUROC. Shared: items of the "
-        "test run "
-        "whose question is in the training run; they are predicted without it and its subject.",
+        "test run whose question is in the training run; they are predicted without it and its subject.",
         [
             text("train"),
             text("test"),
@@ -173,8 +190,7 @@ SHOWN: dict[str, tuple[str, str, list[Column]]] = {
     "geometry": (
         "Layers of base and instruct",
         "Debiased linear CKA of the two models' layers with its jackknife interval, and the cosine of a target's two "
-        "directions, "
-        "in the metric of the activations' covariance and plain.",
+        "directions, in the metric of the activations' covariance and plain.",
         [
             text("pair"),
             *_SITE,

@@ -62,8 +62,8 @@ def across_figures(findings: Findings) -> Iterator[Drawn]:
                 # Runs that are asked differently have scorings of their own.
                 _figure([transfer_heatmap(rows.drop(columns="scoring", errors="ignore"))]),
                 f"Probes of {TARGETS.get(str(target), str(target))} trained on the run of the row and tested on that "
-                "of the column, "
-                "with 95% intervals; bold where the interval leaves out chance, framed: a run's own probe.",
+                "of the column, with 95% intervals; bold where the interval leaves out chance, framed: a run's own "
+                "probe.",
             )
 
 
@@ -75,8 +75,7 @@ def _controls(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
                 str(score),
                 _figure(control_scores(rows)),
                 "The probe beside its controls on the same folds, with 95% intervals; on the right the probe less "
-                "each control, "
-                "from the same resamples. Controls whose interval does not lie above 0 are as good.",
+                "each control, from the same resamples. Controls whose interval does not lie above 0 are as good.",
             )
 
 
@@ -86,8 +85,7 @@ def _learning(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
             "",
             _figure(learning_curves(_first_scoring(part))),
             "Out-of-fold score of probes that learn from more and more items, on the same test items, with 95% "
-            "intervals over "
-            "items and draws of training items.",
+            "intervals over items and draws of training items.",
         )
 
 
@@ -97,10 +95,8 @@ def _similarity(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
             model,
             _figure([rsa_curve(rows)]),
             "Correlation of the distances between items in each layer with the distances between people's sorted "
-            "response "
-            "profiles, within each number of options, and its null of permuted profiles (mean ± 1.96 sd). Filled: p < "
-            "0.05 "
-            "against the maximum over layers.",
+            "response profiles, within each number of options, and its null of permuted profiles (mean ± 1.96 sd). "
+            "Filled: p < 0.05 against the maximum over layers.",
         )
 
 
@@ -112,8 +108,7 @@ def _behaviour(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
                 str(target),
                 _figure(behaviour_dots(rows)),
                 f"Output measures and the probe of {TARGETS.get(str(target), str(target))} on the same items, and the "
-                "probe less "
-                "each measure, with paired 95% intervals. The tables have every measure.",
+                "probe less each measure, with paired 95% intervals. The tables have every measure.",
             )
 
 
@@ -124,8 +119,7 @@ def _lens(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
                 f"{figure}.{model}".rstrip("."),
                 _figure([lens_curves(rows, figure=figure)]),
                 "Logit lens: output measures read from each layer through the model's own final norm and head, "
-                f"beside {what}, "
-                "with 95% intervals. Filled: stands out of the maximum over layers (p <= 0.05).",
+                f"beside {what}, with 95% intervals. Filled: stands out of the maximum over layers (p <= 0.05).",
             )
 
 
@@ -135,10 +129,8 @@ def _two_targets(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
             model,
             _figure(two_target_curves(rows)),
             "Human entropy and correctness at once, by layer: the cosine of their directions with its null; how well "
-            "each probe "
-            "predicts its own target (dashed) and the other's, correctness counted as error; the variance that the "
-            "probes "
-            "share and explain apart. An AUROC is drawn as 2 AUROC − 1.",
+            "each probe predicts its own target (dashed) and the other's, correctness counted as error; the variance "
+            "that the probes share and explain apart. An AUROC is drawn as 2 AUROC − 1.",
         )
 
 
@@ -150,10 +142,8 @@ def _interventions(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
                     ".".join(filter(None, (model, str(target), f"layer{layer}"))),
                     _figure(dose_response_curves(curve)),
                     f"Layer {layer} moved along the probe of {TARGETS.get(str(target), str(target))}: change of each "
-                    "figure by "
-                    "dose, with its 95% interval over items, beside random directions of equal length (thin lines). "
-                    "At the "
-                    "right, what the probe reads is set to its mean.",
+                    "figure by dose, with its 95% interval over items, beside random directions of equal length "
+                    "(thin lines). At the right, what the probe reads is set to its mean.",
                 )
 
 
@@ -164,8 +154,8 @@ def _geometry(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
             str(pair),
             _figure(cka_curves(rows)),
             f"{pair}, base beside instruct, by layer: debiased CKA, and the cosine of each target's directions in "
-            "both models "
-            "with its null. The dotted line is what the same direction would have at the reliability of each.",
+            "both models with its null. The dotted line is what the same direction would have at the reliability of "
+            "each.",
         )
 
 

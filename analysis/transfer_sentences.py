@@ -28,12 +28,9 @@ def transfer(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
             f"Probes of other runs: {TARGETS.get(str(target), str(target))}",
             clauses,
             f"{score_name(rows.iloc[0])} of a ridge probe that was trained on one run and tested here. Where runs "
-            "share "
-            "questions, no question and no subject is on both sides; where they share none, the probe learnt from all "
-            "items of "
-            "its run. Layer and penalty are chosen inside the training items. Intervals are 95% bootstrap intervals "
-            "over "
-            "the test items; p permutes the target here.",
+            "share questions, no question and no subject is on both sides; where they share none, the probe learnt "
+            "from all items of its run. Layer and penalty are chosen inside the training items. Intervals are 95% "
+            "bootstrap intervals over the test items; p permutes the target here.",
         )
 
 
@@ -65,8 +62,7 @@ def geometry(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
             (
                 None,
                 f"debiased CKA between base and instruct goes {spread(known, 'cka', name=_layer)}; it is least at "
-                "layer "
-                f"{least['layer']}, {estimate(least['cka'], least['cka_ci_low'], least['cka_ci_high'])}",
+                f"layer {least['layer']}, {estimate(least['cka'], least['cka_ci_low'], least['cka_ci_high'])}",
             )
         ]
         for target, own in by(rows[rows["cosine"].notna()] if "cosine" in rows else rows.iloc[:0], "target"):
@@ -79,18 +75,15 @@ def geometry(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
                     None,
                     f"the directions of {TARGETS.get(str(target), str(target))} have their clearest cosine at layer "
                     f"{best['layer']}, {number(best['cosine'])} ({p_value(best['cosine_p_max'])} against the maximum "
-                    "over "
-                    f"layers{verdict})",
+                    f"over layers{verdict})",
                 )
             )
         yield (
             f"The layers of base and instruct: {pair}",
             clauses,
             "Linear centred kernel alignment on the items of both, debiased: 0 is expected of unrelated activations, "
-            "1 is the "
-            "same geometry up to rotation and scale. Cosines are taken in the metric of the activations' covariance, "
-            "between "
-            "directions from different halves of the items.",
+            "1 is the same geometry up to rotation and scale. Cosines are taken in the metric of the activations' "
+            "covariance, between directions from different halves of the items.",
         )
 
 

@@ -22,17 +22,12 @@ def two_targets(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
         "Human entropy and correctness at once",
         clauses,
         "The cosine is taken in the metric of the activations' covariance, between a direction of human entropy from "
-        "one "
-        "half of the subjects and one of correctness from the other, so that the correlation of the targets "
-        "themselves on the "
-        "same items does not count; its p is the largest over three permutation nulls, against the maximum over "
-        "layers. "
-        "A negative cosine means that disagreement and errors are read off alike. Cross-predictions are out of fold, "
-        "with "
-        "layer and penalty chosen inside the training folds, and count correctness as error: an AUROC above 0.5 says "
-        "that "
-        "the model errs where the probe reads disagreement. Shared variance is what either probe's prediction "
-        "explains.",
+        "one half of the subjects and one of correctness from the other, so that the correlation of the targets "
+        "themselves on the same items does not count; its p is the largest over three permutation nulls, against the "
+        "maximum over layers. A negative cosine means that disagreement and errors are read off alike. "
+        "Cross-predictions are out of fold, with layer and penalty chosen inside the training folds, and count "
+        "correctness as error: an AUROC above 0.5 says that the model errs where the probe reads disagreement. "
+        "Shared variance is what either probe's prediction explains.",
     )
 
 
@@ -45,16 +40,14 @@ def _one(rows: pd.DataFrame) -> str | None:
     return (
         f"for {who(best)}, of {count(len(rows), 'layer')} the clearest cosine is that of layer {best['layer']}, "
         f"{number(best['cosine'])} ({p_value(best['cosine_p_max'])} against the maximum over layers{verdict}; the "
-        "targets "
-        f"themselves correlate at {number(best['target_correlation'])}). {_cross(best)}"
+        f"targets themselves correlate at {number(best['target_correlation'])}). {_cross(best)}"
     )
 
 
 def _cross(row: pd.Series) -> str:
     said = (
-        f"The probe of human entropy predicts errors with an AUROC of "
-        f"{_estimate(row, 'nested_first_on_second')}, and the probe of errors predicts human entropy with r = "
-        f"{_estimate(row, 'nested_second_on_first')}"
+        f"The probe of human entropy predicts errors with an AUROC of {_estimate(row, 'nested_first_on_second')}, and "
+        f"the probe of errors predicts human entropy with r = {_estimate(row, 'nested_second_on_first')}"
     )
     shared = (
         f"; of the variance of human entropy, {_estimate(row, 'nested_first_shared', 3)} is read by both probes, "
@@ -73,10 +66,8 @@ def _many(models: list[pd.DataFrame]) -> str:
     found = int((best["cosine_p_max"] < LEVEL).sum())
     return (
         f"the clearest cosine over layers: {spread(best, 'cosine')}; {found} of {len(best)} models have p < {LEVEL}; "
-        "the "
-        f"probe of human entropy as a predictor of errors, AUROC: {spread(best, 'nested_first_on_second')}; the probe "
-        "of "
-        f"errors as a predictor of human entropy, r: {spread(best, 'nested_second_on_first')}"
+        f"the probe of human entropy as a predictor of errors, AUROC: {spread(best, 'nested_first_on_second')}; the "
+        f"probe of errors as a predictor of human entropy, r: {spread(best, 'nested_second_on_first')}"
     )
 
 

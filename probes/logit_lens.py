@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..extract.identity import digest_of, require_same
-from ..extract.prompts import render_prompts
 from ..extract.readout import Readout
-from ..extract.scoring import ScoringPlan, label_scores, plan_scoring
+from ..extract.scoring import label_scores
 from ..extract.selftest import TOLERANCE
 from ..extract.statistics import TOP_K, TOP_P, logit_statistics
+from .answer_tokens import answer_tokens, require_checkpoint
 from .layers import choices, correctness, progress_bar
 from .measure_table import unknown_name
 from .measures import RUN_KEYS, output_measures
@@ -76,7 +75,7 @@ def logit_lens(
             last layer whose scores are not those of the run.
         ReadoutError: an architecture whose logits do not follow from the output of its last block.
     """
-    _require_checkpoint(checkpoint, run)
+    require_checkpoint(checkpoint, run, caller="logit_lens")
     if SITE not in run.sites:
         raise ValueError(
             f"The run parameter of logit_lens must hold the site {SITE!r}, what each block hands on. Got the sites "
@@ -132,7 +131,7 @@ class _Lens:
         measures: Sequence[str] | None,
     ) -> None:
         self.run, self.scorings, self.nucleus, self.measures = run, scorings, nucleus, measures
-        self.plan = _plan(checkpoint, run)
+        self.plan = answer_tokens(checkpoint, run, caller="logit_lens")
         self.readout = Readout(checkpoint)
         self.dtype, self.last = checkpoint.dtype_name, checkpoint.n_layers - 1
         self.row_items = run.rows["item"].to_numpy()
@@ -216,22 +215,6 @@ class _Lens:
         return sums / counts.reshape(-1, *(1,) * (sums.ndim - 1))
 
 
-def _require_checkpoint(checkpoint: Checkpoint, run: Run) -> None:
-    found = {
-        "dtype": checkpoint.dtype_name,
-        "config": checkpoint.config_hash,
-        "tokenizer": checkpoint.tokenizer_hash,
-        "weights": checkpoint.fingerprint,
-    }
-    require_same(
-        {field: run.info[field] for field in found},
-        found,
-        where=f"The run in {run.path} (of {run.info['model']})",
-        versions=False,
-        mend=f"Give logit_lens the checkpoint that the run was made with, {run.info['checkpoint']!r}.",
-    )
-
-
 def _scorings(run: Run, scorings: Sequence[str] | None) -> list[Any]:
     able = [name for name in run.scorings if name.startswith("label")]
     if scorings is None:
@@ -250,25 +233,3 @@ def _scorings(run: Run, scorings: Sequence[str] | None) -> list[Any]:
         if name not in able:
             raise ValueError(unknown_name("scorings", "logit_lens", "label scorings of the run", name, able))
     return list(scorings)
-
-
-def _plan(checkpoint: Checkpoint, run: Run) -> ScoringPlan:
-    """The answer tokens of a run, found again, and proven by the digest that it keeps."""
-    info = run.info
-    prompts = render_prompts(
-        run.items.drop(columns=["prompt", "n_options"]),
-        info["prompt"],
-        tokenizer=checkpoint.tokenizer,
-        chat="always" if info["chat"] else "never",
-        option_order=info["option_order"],
-        permutations=info["permutations"],
-    )
-    plan = plan_scoring(checkpoint.tokenizer, prompts)
-    found = digest_of([plan.token_ids, plan.single, sorted(plan.variants.items()), plan.continuations])
-    if found != info["tokens"]:
-        raise ValueError(
-            "The run parameter of logit_lens must hold the prompt and answer tokens that its items give here, of "
-            f"digest {found!r}. Got {info['tokens']!r} instead: the prompts have changed since {run.path} was made; "
-            "extract again."
-        )
-    return plan
