@@ -98,9 +98,10 @@ def probe_layers(
         rows that sees testing and training), `null_mean` and `null_sd` of the score under permuted targets
         (`null_pearson_mean` and `null_pearson_sd` of pearson, for continuous ones), `p` (this layer alone),
         `p_max` (against the null of the maximum over layers), `best`, and, the same in every row,
-        `layer_low` and `layer_high` (between which the best layer lies in 95 % of bootstrap resamples of groups or
-        rows), `nested_score`, `nested_p`, `nested_pearson`, `nested_ci_low`, `nested_ci_high` for layer and penalty
-        chosen inside the training folds; `permutation`, `n_permutations`, `note`. High scores mean that the
+        `layer_low` and `layer_high` (the fewest neighbouring layers that hold the best one in 95 % of bootstrap
+        resamples of groups or rows), `nested_score`, `nested_p`, `nested_pearson`, `nested_ci_low`,
+        `nested_ci_high` for layer and penalty chosen inside the training folds; `permutation`, `n_permutations`,
+        `note`. High scores mean that the
         layer tells more about the target.
 
     Raises:

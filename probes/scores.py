@@ -125,21 +125,25 @@ def percentile_interval(draws: Array, level: float = 0.95) -> tuple[float, float
 
 
 def best_interval(draws: Array, level: float = 0.95) -> tuple[int, int] | None:
-    """Positions between which the best of L scores lies in at least the central `level` of the resamples.
+    """First and last of the fewest neighbouring positions that hold the best of L scores in `level` of the resamples.
 
     Args:
         draws: [b, L] scores in resamples, the higher the better; of equal ones the first counts as the best.
-        level: share of the resamples.
+        level: least share of the resamples.
 
     Returns:
-        First and last position, or None if more than 5 % of the resamples lack a score.
+        First and last position; of equally few those with the largest share, of equal shares the first. None if more
+        than 5 % of the resamples lack a score.
     """
     known = draws[~np.isnan(draws).any(axis=1)]
     if len(known) < (1 - MAX_DEGENERATE) * len(draws) or not len(known):
         return None
-    shares = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(known.argmax(axis=1), shares, method="inverted_cdf")
-    return int(low), int(high)
+    below = np.r_[0, np.cumsum(np.bincount(known.argmax(axis=1), minlength=draws.shape[1]))]
+    width = 1
+    while (within := below[width:] - below[:-width]).max() < level * len(known) - 1e-9:
+        width += 1
+    first = int(within.argmax())
+    return first, first + width - 1
 
 
 def p_value(observed: float, null: Array) -> float:

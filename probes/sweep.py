@@ -45,7 +45,7 @@ class LayerSweep:
             auroc, auprc, brier, log_loss, ci_low, ci_high, null_mean, null_sd, null_pearson_mean, null_pearson_sd,
             p, p_max, best, layer_low, layer_high, nested_score, nested_p, nested_pearson, nested_ci_low,
             nested_ci_high, permutation, n_permutations, note. The intervals ci and nested_ci, of pearson or auroc, are
-            those of `jackknife`; between layer_low and layer_high lies the best layer in 95 % of resamples.
+            those of `jackknife`; layer_low to layer_high are the fewest that hold the best layer in 95 % of resamples.
         target: [n], as it was given.
         baseline: [n], mean of the target over the training rows of each row's fold.
         predictions: [L, n], each row predicted by a probe that never saw it. For a 0/1 target and the ridge

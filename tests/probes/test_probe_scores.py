@@ -82,13 +82,16 @@ def test_p_values_count_the_observed_one():
     assert np.isnan(scores.p_value(1.0, np.array([])))
 
 
-def test_the_best_of_several_scores_over_resamples():
-    best = np.r_[np.zeros(3), np.ones(60), np.full(36, 2), 3].astype(int)
+def test_the_fewest_neighbours_that_hold_the_best_of_several_scores():
+    best = np.repeat([0, 1, 2, 3], [10, 50, 36, 4])
     draws = np.eye(5)[best]
-    assert scores.best_interval(draws) == (0, 2)  # 3 % lie below layer 1, 1 % above layer 2
-    assert scores.best_interval(draws, level=0.9) == (1, 2)
+    assert scores.best_interval(draws) == (0, 2)  # 96 of 100; layers 1 to 3 hold 90
+    assert scores.best_interval(draws, level=0.97) == (0, 3)
+    assert scores.best_interval(draws, level=0.86) == (1, 2)
+    assert scores.best_interval(draws, level=0.5) == (1, 1)
+    assert scores.best_interval(draws, level=1.0) == (0, 3)
     assert scores.best_interval(np.zeros((10, 4))) == (0, 0)  # of equal layers the first counts as the best
     draws[:5, 4] = np.nan
-    assert scores.best_interval(draws) == (1, 2)
+    assert scores.best_interval(draws) == (0, 2)  # 91 of the 95 that are left
     draws[:6, 4] = np.nan
     assert scores.best_interval(draws) is None

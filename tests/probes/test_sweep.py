@@ -570,7 +570,7 @@ def test_many_rows_take_the_narrow_path_for_permutations_only(monkeypatch):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_layers_between_which_the_best_lies_equal_a_loop_over_resamples(binary):
-    features, y, labels, groups = noise(2, n=90, n_layers=5)
+    features, y, labels, groups = noise(7, n=90, n_layers=5)
     features[2, :, :3] += 0.2 * features[2, :, :3].std(0) * y[:, None]
     features[3, :, :3] += 0.2 * features[3, :, :3].std(0) * y[:, None]
     target = labels if binary else y
@@ -585,7 +585,8 @@ def test_layers_between_which_the_best_lies_equal_a_loop_over_resamples(binary):
             best.append(np.argmax([roc_auc_score(target[rows], own[rows]) for own in result.deviations]))
         else:
             best.append(np.argmin([np.sum((target - own)[rows] ** 2) for own in result.predictions]))
-    low, high = np.sort(best)[[1, 77]]
+    held = {(i, j): np.mean([i <= one <= j for one in best]) for i in range(5) for j in range(i, 5)}
+    low, high = min((pair for pair in held if held[pair] >= 0.95), key=lambda pair: (pair[1] - pair[0], -held[pair]))
     assert result.table["layer_low"].tolist() == [low] * 5
     assert result.table["layer_high"].tolist() == [high] * 5
     assert low < high
