@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
 
 from .arrays import Floats
 from .bootstrap import Bootstrap
@@ -35,7 +34,6 @@ from .tables import (
     present_rows,
     require_columns,
     result_table,
-    row_name,
 )
 
 SOURCES = ("measures", "probe", "both")
@@ -63,7 +61,6 @@ def incremental_r2(
     probe: str | None = None,
     both: str | None = None,
     baseline: str | None = None,
-    mean: str | None = None,
     rng: np.random.Generator,
     n_bootstrap: int = 2000,
     level: float = 0.95,
@@ -76,12 +73,11 @@ def incremental_r2(
     Args:
         table: one row per item in each group of `GROUP_KEYS`, with `item`, the target and the three predictions.
         target: numeric column.
-        measures, probe, both: columns of the predictions; None for `measures_{target}`, `probe_{target}` and
-            `probe_and_measures_{target}`, as `signals` makes them.
+        measures, probe, both: columns of the predictions, as they were made; probabilities for a 0/1 target. None for
+            `measures_raw_{target}`, `probe_raw_{target}` and `probe_and_measures_raw_{target}`, as `signals` makes
+            them, or where the table lacks one for the same name without `_raw`.
         baseline: column of the training mean of each item's fold, the yardstick of R2; None for `baseline_{target}`
             where the table has it, else the mean of the target over the items of the group.
-        mean: column of the constant by which the predictions were made comparable over folds, which is undone; None for
-            `mean_{target}` where the table has that and a baseline, else the predictions are taken as they are.
         rng, n_bootstrap, level, interval, cluster: of the bootstrap intervals, as for `alignment`.
         missing: "raise", or "drop": leave out the items where the target or a prediction is missing, and count them in
             `n_missing`. Infinities are refused either way.
@@ -94,46 +90,31 @@ def incremental_r2(
         intervals were made; `reason`, why a figure is NaN, else None; `note`, what else to know.
 
     Raises:
-        ValueError: an absent or malformed column, a repeated item, a missing or infinite value, a prediction of a 0/1
-            target that is to be undone and is no probability, a bad option.
+        ValueError: an absent or malformed column, a repeated item, a missing or infinite value, a bad option.
         TypeError: `table` is not a DataFrame, or `rng` not a Generator.
     """
     caller = "incremental_r2"
     require_columns(table, [target], parameter="target", caller=caller)
     columns = {
-        "measures": measures or f"measures_{target}",
-        "probe": probe or f"probe_{target}",
-        "both": both or f"probe_and_measures_{target}",
+        "measures": measures or _default(table, "measures", target),
+        "probe": probe or _default(table, "probe", target),
+        "both": both or _default(table, "probe_and_measures", target),
     }
     for parameter, column in columns.items():
         require_columns(table, [column], parameter=parameter, caller=caller)
     baseline = f"baseline_{target}" if baseline is None and f"baseline_{target}" in table else baseline
-    mean = f"mean_{target}" if mean is None and baseline is not None and f"mean_{target}" in table else mean
-    for parameter, name in (("baseline", baseline), ("mean", mean)):
-        require_columns(table, [] if name is None else [name], parameter=parameter, caller=caller)
-    if mean is not None and baseline is None:
-        raise ValueError(
-            f"The baseline parameter of {caller} must name a column where mean does: the one is put back in place of "
-            f"the other. Got None, and {mean!r} for mean, instead."
-        )
+    require_columns(table, [] if baseline is None else [baseline], parameter="baseline", caller=caller)
     bootstrap = Bootstrap.of(
         table, rng=rng, n_bootstrap=n_bootstrap, level=level, interval=interval, cluster=cluster, caller=caller
     )
-    marks = numbers(table, target, caller=caller)
-    binary = bool(np.isin(marks[~np.isnan(marks)], (0.0, 1.0)).all())
     rows = []
     for keys, frame in groups(table, caller=caller):
-        needed = [target, *columns.values(), *filter(None, (baseline, mean))]
+        needed = [target, *columns.values(), *([] if baseline is None else [baseline])]
         values = {name: numbers(frame, name, caller=caller) for name in dict.fromkeys(needed)}
         present = present_rows(frame, values, missing=missing, caller=caller)
         kept = frame[present]
         values = {name: column[present] for name, column in values.items()}
         predictions = {source: values[column] for source, column in columns.items()}
-        if mean is not None and baseline is not None:
-            for source, column in columns.items():
-                if binary:
-                    _refuse_certainty(kept, column, values[column], caller=caller)
-                predictions[source] = _undo(values[column], values[baseline], values[mean], binary=binary)
         yardstick = values[baseline] if baseline is not None else np.full(len(kept), _mean(values[target]))
         row = _increments(values[target], predictions, yardstick, kept, bootstrap, target)
         counts = {"target": target, "n": len(kept), "n_missing": int((~present).sum())}
@@ -193,20 +174,9 @@ class ExplainedVariance:
         return np.concatenate([r2, r2[2:] - r2[:2]])
 
 
-def _undo(comparable: Floats, baseline: Floats, mean: Floats, *, binary: bool) -> Floats:
-    """Predictions [n] as they were made, from those whose fold's mean gave way to the mean of all rows."""
-    if binary:
-        return expit(logit(comparable) - logit(mean) + logit(baseline))
-    return comparable - mean + baseline
-
-
-def _refuse_certainty(frame: pd.DataFrame, column: str, values: Floats, *, caller: str) -> None:
-    wrong = np.flatnonzero((values <= 0) | (values >= 1))
-    if wrong.size:
-        raise ValueError(
-            f"The {column} column given to {caller} must be a probability within (0, 1), for a 0/1 target with a "
-            f"baseline and a mean. Got {values[wrong[0]]} at {row_name(frame, int(wrong[0]))} instead."
-        )
+def _default(table: pd.DataFrame, kind: str, target: str) -> str:
+    raw = f"{kind}_raw_{target}"
+    return raw if raw in table else f"{kind}_{target}"
 
 
 def _mean(values: Floats) -> float:

@@ -2,7 +2,8 @@
 
 1. The probe is swept over the layers, layer and penalty chosen inside each training fold (`sweep`).
 2. Each control predicts the same rows in the same folds, its penalty chosen on the same inner rows.
-3. Both are scored by their deviations from the training means: Pearson r, or AUROC for a 0/1 target.
+3. Both are scored by their deviations from the training means, in units of their spread over the training rows
+   (`sweep_record`): Pearson r, or AUROC for a 0/1 target.
 4. Probe and control are resampled together, by whole groups. Where the interval of the difference reaches 0, the
    control is as good as far as these items can tell, and the probe's score is no evidence of more than the control has.
 
@@ -24,7 +25,7 @@ from . import scores
 from .control_features import TFIDF_PENALTIES, RandomDirections, TextFeatures, options_and_length
 from .layers import item_activations, progress_bar, sweep_run
 from .linear import RIDGE_PENALTIES, check_penalties
-from .nested_ridge import nested_ridge
+from .nested_ridge import OutOfFold, nested_ridge
 from .output_columns import MeasureFeatures, output_columns
 from .probed_rows import ProbedRows, nested_layer
 from .sweep import LayerSweep
@@ -64,7 +65,7 @@ COLUMNS = (
     "note",
 )
 # What must agree for a run of the untrained model to be one of the same items, asked in the same words.
-SAME = ("items", "prompt", "prompts", "tokens", "d_model", "n_layers")
+SAME = ("items", "prompt", "chat", "permutations", "prompts", "tokens", "d_model", "n_layers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +74,14 @@ class _Side:
 
     Attributes:
         predictions: [m, n], out of fold; m > 1 for a control that is drawn several times.
+        deviations: [m, n], what is scored: comparable over folds.
         n_features: how many numbers they are made of.
         layer: that every fold chose; None otherwise, or where there is none.
         note: what else to know.
     """
 
     predictions: Array
+    deviations: Array
     n_features: int
     layer: int | None
     note: str | None
@@ -172,27 +175,29 @@ def probe_controls(
         named = str(untrained.info.get("checkpoint", untrained.info["model"]))
         sides["untrained"] = _swept(twin, width, named)
     of_fold = [activations[layer] for layer in swept.nested_layers.tolist()]
-    predictions = np.stack(
-        [
-            nested_ridge(
-                RandomDirections(of_fold, rng.standard_normal((width, n_directions))),
-                rows.y,
-                rows.folds,
-                penalties=grid,
-            ).predictions
-            for _ in range(n_random)
-        ]
-    )
-    spread = np.std([rows.score(row - rows.baseline) for row in predictions], ddof=1)
+    drawn = [
+        nested_ridge(
+            RandomDirections(of_fold, rng.standard_normal((width, n_directions))), rows.y, rows.folds, penalties=grid
+        )
+        for _ in range(n_random)
+    ]
+    deviations = np.stack([found.deviations for found in drawn])
+    spread = np.std([rows.score(row) for row in deviations], ddof=1)
     note = f"mean of {n_random} draws of {n_directions} directions, sd {spread:.3f}"
     layer, chosen = nested_layer(swept.nested_layers)
-    sides["random_projection"] = _Side(predictions, n_directions, layer, _join(note, chosen))
+    sides["random_projection"] = _Side(
+        np.stack([found.predictions for found in drawn]), deviations, n_directions, layer, _join(note, chosen)
+    )
     return _table(run, rows, sides, site, position, n_bootstrap, rng)
 
 
 def _swept(result: LayerSweep, width: int, note: str | None) -> _Side:
     layer, chosen = nested_layer(result.nested_layers)
-    return _Side(result.nested_predictions[None], width, layer, _join(note, chosen))
+    return _Side(result.nested_predictions[None], result.nested_deviations[None], width, layer, _join(note, chosen))
+
+
+def _fitted(found: OutOfFold, note: str | None) -> _Side:
+    return _Side(found.predictions[None], found.deviations[None], int(np.rint(found.n_features.mean())), None, note)
 
 
 def _without_activations(run: Run, rows: ProbedRows, grid: list[float]) -> dict[str, _Side]:
@@ -201,11 +206,11 @@ def _without_activations(run: Run, rows: ProbedRows, grid: list[float]) -> dict[
     found = nested_ridge(lengths.to_numpy(), rows.y, rows.folds, penalties=grid)
     fixed = [name for name in lengths if not name.startswith("log_") and lengths[name].nunique() == 1]
     note = f"{' and '.join(fixed)} {'does' if len(fixed) == 1 else 'do'} not vary" if fixed else None
-    sides = {"options_and_length": _Side(found.predictions[None], _mean(found.n_features), None, note)}
+    sides = {"options_and_length": _fitted(found, note)}
 
     texts = TextFeatures(run.items["question"].astype(str).to_numpy()[rows.present])
     found = nested_ridge(texts, rows.y, rows.folds, penalties=TFIDF_PENALTIES, scale=False)
-    sides["tfidf"] = _Side(found.predictions[None], _mean(found.n_features), None, None)
+    sides["tfidf"] = _fitted(found, None)
 
     columns = output_columns(run)[rows.present]
     measures = MeasureFeatures(columns)
@@ -213,7 +218,7 @@ def _without_activations(run: Run, rows: ProbedRows, grid: list[float]) -> dict[
     gaps = [f"{name} in {int(columns[name].isna().sum())}" for name in measures.gaps]
     listed = ", ".join(gaps[:4]) + (f" and {len(gaps) - 4} more" if len(gaps) > 4 else "")
     note = f"marked where missing, and filled with the training mean: {listed} items" if gaps else None
-    sides["output_measures"] = _Side(found.predictions[None], _mean(found.n_features), None, note)
+    sides["output_measures"] = _fitted(found, note)
     return sides
 
 
@@ -228,10 +233,11 @@ def _table(
 ) -> pd.DataFrame:
     weights = rows.weights(n_bootstrap, rng)
     which = rng.integers(2**32, size=n_bootstrap)
-    deviations = {name: side.predictions - rows.baseline for name, side in sides.items()}
+    deviations = {name: side.deviations for name, side in sides.items()}
     values = {name: float(np.mean([rows.score(row) for row in part])) for name, part in deviations.items()}
     draws = {name: _one_of(part, rows, weights, which) for name, part in deviations.items()}
-    flat = {name: not (np.ptp(part, axis=1) > 1e-12 * np.abs(rows.y).max()).any() for name, part in deviations.items()}
+    rounding = 1e-12 * np.abs(rows.y).max()
+    flat = {name: bool((np.abs(side.predictions - rows.baseline) <= rounding).all()) for name, side in sides.items()}
     keys = rows.keys(run, site, position, "ridge")
     counts = {
         "n": len(rows.y),
@@ -326,10 +332,6 @@ def _refuse_other(run: Run, untrained: Run) -> None:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _mean(counts: Array) -> int:
-    return int(np.rint(counts.mean()))
 
 
 def _join(*notes: str | None) -> str | None:

@@ -5,7 +5,8 @@
    choice saw all training rows at every size, and no test row: the curve is that of a probe at a layer already found.
 3. For each size, n rows are drawn from each training fold at random, without regard to groups; 0/1 targets keep the
    fold's share of ones. Scaling and penalty are those of the drawn rows. Step 3 is repeated with new draws.
-4. A repeat scores the predictions of all rows. The score of a size is the mean over its repeats; each bootstrap
+4. A repeat scores the predictions of all rows, as deviations from the mean of the rows drawn and in units of their
+   spread over these (`sweep_record`). The score of a size is the mean over its repeats; each bootstrap
    resample takes whole groups of rows and one repeat, so that the interval spans items and draws.
 
 A curve still rising at its end says that more items would make a better probe; one that is flat at 0 does not.
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from . import scores
 from .device import resolve_device
+from .fold_fit import in_spreads
 from .fold_fits import KINDS
 from .layers import item_activations, known_probe, progress_bar, sweep_run
 from .linear import check_penalties
@@ -135,7 +137,7 @@ def learning_curve(
         for chosen in dict.fromkeys(swept.nested_layers.tolist())
     }
     shape = (len(wanted), repeats, len(rows.y))
-    predictions, means = np.empty(shape), np.empty(shape)
+    predictions, deviations = np.empty(shape), np.empty(shape)
     folds, at = rows.folds, resolve_device(device, caller="learning_curve")
     with threadpool_limits(1, user_api="blas"), progress_bar("fitting to fewer rows", progress) as report:
         for fold, test in enumerate(folds.test):
@@ -147,7 +149,7 @@ def learning_curve(
                     y = rows.y[drawn][:, None]
                     fit = kind.fit(features[drawn], features[test], y, codes, grid, np.array([0]), device=at)
                     predictions[number, repeat, test] = fit.test[:, 0]
-                    means[number, repeat, test] = y.mean()
+                    deviations[number, repeat, test] = in_spreads(fit.test - y.mean(), fit.spread)[:, 0]
             if report is not None:
                 report(fold + 1, len(folds.test))
     named, chose = nested_layer(swept.nested_layers)
@@ -156,8 +158,8 @@ def learning_curve(
     keys |= {"n_groups": folds.n_groups, "score_name": rows.score_name}
     weights, which = rows.weights(n_bootstrap, rng), rng.integers(repeats, size=n_bootstrap)
     table = []
-    for size, predicted, mean in zip(wanted, predictions, means, strict=True):
-        score = _scored(rows, predicted - mean, weights, which)
+    for size, predicted, deviation in zip(wanted, predictions, deviations, strict=True):
+        score = _scored(rows, deviation, weights, which)
         notes = [chose, folds.note, score.pop("note")]
         r2 = float(np.mean([rows.r2(one) for one in predicted]))
         table.append(keys | {"n_train": size, **score, "r2": r2, "note": "; ".join(filter(None, notes)) or None})

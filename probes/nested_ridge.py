@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .fold_fit import in_spreads
 from .folds import Folds, inner_blocks
 from .linear import RIDGE_PENALTIES
 from .ridge_path import RidgePath, Standardization, smallest_error
@@ -30,6 +31,8 @@ class OutOfFold:
 
     Attributes:
         predictions: [n], each row by a model that never saw it.
+        deviations: [n], predictions less the mean of their training rows, in units of the standard deviation of the
+            model's predictions of those rows; 0 where these are all alike. As `LayerSweep.deviations`.
         inner: [F, n], for each fold the predictions of its training rows by inner models that never saw them; NaN in
             the test rows.
         penalties: [F], as chosen.
@@ -37,6 +40,7 @@ class OutOfFold:
     """
 
     predictions: Array
+    deviations: Array
     inner: Array
     penalties: Array
     n_features: Array
@@ -65,7 +69,7 @@ def nested_ridge(
     Returns:
         The predictions; where no feature varies, the mean of the training rows.
     """
-    predictions = np.empty(len(y))
+    predictions, deviations = np.empty(len(y)), np.zeros(len(y))
     inner = np.full((len(folds.test), len(y)), np.nan)
     chosen, widths = np.empty(len(folds.test)), np.empty(len(folds.test), dtype=np.int64)
     # Problems this small are slower on threads that wait for each other.
@@ -87,6 +91,8 @@ def nested_ridge(
             best = smallest_error(path.held_out_errors(target, penalties, blocks))
             chosen[fold] = np.asarray(penalties)[best[0]]
             predictions[test] = path.predict(path.coordinates(scaler.apply(of_test)), target, chosen[[fold]])[:, 0]
+            spread = path.spread(target, chosen[[fold]])
+            deviations[test] = in_spreads(predictions[test, None] - target.mean(), spread)[:, 0]
             residuals = path.held_out_residuals(target, chosen[[fold]], blocks)
             inner[fold, train] = (target - residuals)[:, 0]
-    return OutOfFold(predictions, inner, chosen, widths)
+    return OutOfFold(predictions, deviations, inner, chosen, widths)

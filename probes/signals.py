@@ -48,7 +48,11 @@ HUMAN_COLUMNS = (
     "response_time_ms",
 )
 # What the table holds of each target that was probed, before its name.
-PREDICTED = ("probe", "measures", "probe_and_measures", "baseline", "mean", "fold")
+PREDICTED = (
+    *(kind + end for kind in ("probe", "measures", "probe_and_measures") for end in ("", "_raw")),
+    "baseline",
+    "fold",
+)
 SIGNALS_SUFFIX, LAYERS_SUFFIX = ".signals.parquet", ".layers.parquet"
 
 
@@ -60,12 +64,11 @@ class Signals:
         table: one row per item, scoring and nucleus: keys, measures, `choice`, `choice_ties`, `correct` (NaN
             where no answer is known), `answer`, `choice_log_probabilities` (list of K natural-log scores in
             option order, not renormalised), `responses`, `respondents`, `subject`, the human targets, and
-            for each target probed out-of-fold predictions, NaN where the target is missing or could not be probed:
+            for each target out-of-fold predictions, NaN where it is missing or could not be probed:
             `probe_{target}` from the nested probe, `measures_{target}` from every output measure of the run,
-            `probe_and_measures_{target}` from both (`stacking`), for `correct` probabilities, all three comparable
-            between folds (`LayerSweep.comparable_predictions`); `fold_{target}`, the outer fold, `baseline_{target}`,
-            the target's mean over its training rows, and `mean_{target}`, that over all rows, by which the baseline
-            was replaced.
+            `probe_and_measures_{target}` from both (`stacking`), for `correct` probabilities, comparable between
+            folds; the same as they were made, `probe_raw_{target}` and so on, with `baseline_{target}`, the target's
+            mean over the training rows, and `fold_{target}`, the number of the outer fold.
         layers: the tables of `probe_layers` for every target (and scoring) that could be probed.
         skipped: target (with its scoring) -> why it could not be probed.
     """
@@ -211,14 +214,11 @@ def signals(
 
 def _predicted(stacked: Stacked) -> dict[str, np.ndarray]:
     """The columns of one target, for the rows that have it."""
-    return {
-        "probe": stacked.comparable(stacked.probe),
-        "measures": stacked.comparable(stacked.measures),
-        "probe_and_measures": stacked.comparable(stacked.both),
-        "baseline": stacked.baseline,
-        "mean": np.full(len(stacked.baseline), stacked.mean),
-        "fold": stacked.fold,
-    }
+    sides = {"probe": stacked.probe, "measures": stacked.measures, "probe_and_measures": stacked.both}
+    columns: dict[str, np.ndarray] = {}
+    for kind, predicted in sides.items():
+        columns |= {kind: predicted.comparable, f"{kind}_raw": predicted.raw}
+    return columns | {"baseline": stacked.baseline, "fold": stacked.fold}
 
 
 def _measure_rows(run: Run, cached: OneStatistics, scorings: Sequence[str], nuclei: Sequence[str]) -> pd.DataFrame:

@@ -37,35 +37,33 @@ PROBE_STRENGTH = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
-class Stacked:
-    """Out-of-fold predictions of one target for n rows, each row in one test fold.
+class Predicted:
+    """Out-of-fold predictions of n rows.
 
     Attributes:
-        measures: [n], from the output measures alone; probabilities for a 0/1 target.
-        both: [n], from the probe and the measures.
-        probe: [n], the probe's own, on the same scale.
-        baseline: [n], mean of the target over the training rows of each row's fold.
-        fold: [n], number of the outer fold in which a row was held out.
-        mean: mean of the target over all rows.
+        raw: [n], as they were made; probabilities for a 0/1 target. What R2 is taken of.
+        comparable: [n], to be ranked or correlated over all folds (`comparable`).
     """
 
-    measures: Array
-    both: Array
-    probe: Array
+    raw: Array
+    comparable: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Predictions of one target from three sides, on the same folds.
+
+    Attributes:
+        probe, measures, both: from the nested probe, from the output measures, and from the probe stacked on them.
+        baseline: [n], mean of the target over the training rows of each row's fold.
+        fold: [n], number of the outer fold in which a row was held out.
+    """
+
+    probe: Predicted
+    measures: Predicted
+    both: Predicted
     baseline: Array
     fold: Array
-    mean: float
-    binary: bool
-
-    def comparable(self, predictions: Array) -> Array:
-        """Predictions [n] to be ranked or correlated over all folds: each training mean gives way to `mean`.
-
-        Of probabilities on the scale of log-odds, as `LayerSweep.comparable_predictions`. To be undone with `baseline`
-        and `mean`.
-        """
-        if not self.binary:
-            return predictions - self.baseline + self.mean
-        return expit(logit(predictions) - logit(self.baseline) + logit(self.mean))
 
 
 def stack(result: LayerSweep, columns: pd.DataFrame) -> Stacked:
@@ -105,16 +103,31 @@ def stack(result: LayerSweep, columns: pd.DataFrame) -> Stacked:
     fold = np.empty(len(y), dtype=np.int64)
     for number, rows in enumerate(folds.test):
         fold[rows] = number
-    own = result.nested_probabilities
+    raw = [_probabilities(found, y, folds) if binary else found.predictions for found in (measures, both)]
+    own = result.nested_predictions if result.nested_probabilities is None else result.nested_probabilities
+    base = result.baseline
     return Stacked(
-        measures=_probabilities(measures, y, folds) if binary else measures.predictions,
-        both=_probabilities(both, y, folds) if binary else both.predictions,
-        probe=result.nested_predictions if own is None else own,
-        baseline=result.baseline,
+        probe=Predicted(own, comparable(own, result.nested_deviations, base, y)),
+        measures=Predicted(raw[0], comparable(raw[0], measures.deviations, base, y)),
+        both=Predicted(raw[1], comparable(raw[1], both.deviations, base, y)),
+        baseline=base,
         fold=fold,
-        mean=float(y.mean()),
-        binary=binary,
     )
+
+
+def comparable(predictions: Array, deviations: Array, baseline: Array, y: Array) -> Array:
+    """Predictions that can be ranked or correlated over all folds, [n].
+
+    Of a continuous target the deviations in units of each fold's spread (`LayerSweep.deviations`), put back on the
+    scale of the target by two constants: the mean of all rows, and the factor that keeps the mean square of
+    predictions - baseline. Their correlation with the target is that of the deviations. Of a 0/1 target the
+    probabilities, each training fold's base rate replaced by that of all rows on the scale of log-odds.
+    """
+    if is_binary(y):
+        return expit(logit(predictions) - logit(baseline) + logit(y.mean()))
+    size = float(np.sqrt(np.mean(deviations**2)))
+    factor = float(np.sqrt(np.mean((predictions - baseline) ** 2))) / size if size > 0 else 0.0
+    return y.mean() + factor * deviations
 
 
 def inner_means(y: Array, folds: Folds) -> Array:

@@ -14,8 +14,17 @@ PUBLIC = {
         "LogisticProbe",
         "MassMeanProbe",
         "probe_layers",
+        "probe_controls",
+        "learning_curve",
     ],
-    "doubtlens.analysis": ["alignment", "agreement", "kendall_distance", "calibration", "ece"],
+    "doubtlens.analysis": [
+        "alignment",
+        "agreement",
+        "kendall_distance",
+        "calibration",
+        "ece",
+        "behaviour_vs_representation",
+    ],
 }
 
 

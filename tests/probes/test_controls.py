@@ -7,7 +7,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from doubtlens.probes import probe_controls
+from doubtlens.probes import probe_controls, probe_layers
 from doubtlens.probes.control_features import RandomDirections, TextFeatures, options_and_length
 from doubtlens.probes.controls import _partial
 from doubtlens.probes.folds import outer_folds
@@ -22,6 +22,12 @@ NAMES = ["probe", "options_and_length", "tfidf", "output_measures", "random_proj
 def controls_of(run, target, seed=0, **settings):
     settings = {"n_random": 3, "n_bootstrap": 200, "n_splits": 5, "progress": False, "device": "cpu"} | settings
     return probe_controls(run, target, rng=np.random.default_rng(seed), **settings).set_index("control")
+
+
+def folds_of(y, groups=None, seed=0):
+    """The folds of `probe_layers` and of the controls for equal generators."""
+    drawn = np.random.default_rng(int(np.random.default_rng(seed).integers(2**63)))
+    return outer_folds(y, groups, n_splits=5, rng=drawn)
 
 
 # --- what they are for ----------------------------------------------------------------------------------
@@ -79,18 +85,18 @@ def test_scores_are_those_of_the_same_folds(asked_run, subjects):
     y = run.doubt
     table = controls_of(run, y)
     groups = run.items["subject"].to_numpy() if subjects else None
-    folds = outer_folds(y, groups, n_splits=5, rng=np.random.default_rng(0))
+    folds = folds_of(y, groups)
     swept = sweep(run.activations, y, folds=folds, n_permutations=0, n_bootstrap=1, rng=np.random.default_rng(0))
-    predictions = {
-        "probe": swept.nested_predictions,
-        "options_and_length": nested_ridge(options_and_length(run).to_numpy(), y, folds).predictions,
+    fits = {
+        "options_and_length": nested_ridge(options_and_length(run).to_numpy(), y, folds),
         "tfidf": nested_ridge(
             TextFeatures(run.items["question"]), y, folds, penalties=10.0 ** np.arange(-3, 5), scale=False
-        ).predictions,
-        "output_measures": nested_ridge(MeasureFeatures(output_columns(run)), y, folds).predictions,
+        ),
+        "output_measures": nested_ridge(MeasureFeatures(output_columns(run)), y, folds),
     }
     means = fold_means(y, folds)
-    deviations = {name: values - means for name, values in predictions.items()}
+    predictions = {"probe": swept.nested_predictions} | {name: fit.predictions for name, fit in fits.items()}
+    deviations = {"probe": swept.nested_deviations} | {name: fit.deviations for name, fit in fits.items()}
     for name, values in predictions.items():
         assert table.loc[name, "score"] == pytest.approx(np.corrcoef(y, deviations[name])[0, 1])
         assert table.loc[name, "r2"] == pytest.approx(1 - ((y - values) ** 2).sum() / ((y - means) ** 2).sum())
@@ -109,15 +115,21 @@ def test_scores_are_those_of_the_same_folds(asked_run, subjects):
     assert table["n_groups"].isna().all() == (subjects == 0)
 
 
+def test_the_probe_is_that_of_probe_layers(asked_run):
+    run = asked_run(n=80, subjects=8).knows(asked_run(n=80).doubt, 0.5)
+    alone = probe_layers(run, run.doubt, n_splits=5, n_permutations=0, progress=False, rng=np.random.default_rng(0))
+    assert controls_of(run, run.doubt).loc["probe", "score"] == pytest.approx(alone["nested_pearson"].iloc[0])
+
+
 def test_zero_one_targets_are_scored_by_auroc(asked_run):
     run = asked_run().knows(asked_run().doubt, 1.0)
     y = (run.doubt > 0).astype(float)
     table = controls_of(run, y)
-    folds = outer_folds(y, None, n_splits=5, rng=np.random.default_rng(0))
-    lengths = nested_ridge(options_and_length(run).to_numpy(), y, folds).predictions - fold_means(y, folds)
+    folds = folds_of(y)
+    lengths = nested_ridge(options_and_length(run).to_numpy(), y, folds).deviations
     assert set(table["score_name"]) == {"auroc"}
     assert table.loc["options_and_length", "score"] == pytest.approx(roc_auc_score(y, lengths))
-    assert table.loc["probe", "score"] > 0.9
+    assert table.loc["probe", "score"] > 0.8
 
 
 def test_a_control_that_is_the_probe_differs_by_nothing(asked_run):
@@ -269,6 +281,7 @@ def test_a_partial_correlation_is_that_of_residuals_and_a_constant_controls_noth
     [
         ("items", "others", "same items, prompt and width. Its items is 'others', and that of the run 'i'"),
         ("prompt", "bare", "Its prompt is 'bare', and that of the run 'two_shot'"),
+        ("chat", True, "Its chat is True, and that of the run None"),
         ("prompts", "x", "Its prompts is 'x', and that of the run 'p'"),
         ("tokens", "x", "Its tokens is 'x', and that of the run 't'"),
         ("d_model", 8, "Its d_model is 8, and that of the run 16"),

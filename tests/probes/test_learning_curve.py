@@ -41,7 +41,8 @@ def test_the_end_of_the_curve_is_the_sweep(asked_run, binary, layer):
     run = asked_run(n=60).knows(asked_run(n=60).doubt, 0.5)
     y = (np.argsort(np.argsort(run.doubt)) >= 30).astype(float) if binary else run.doubt
     table = curve_of(run, y, layer=layer, sizes=[48])
-    folds = outer_folds(y, None, n_splits=5, rng=np.random.default_rng(0))
+    drawn = np.random.default_rng(int(np.random.default_rng(0).integers(2**63)))  # as a sweep draws its folds
+    folds = outer_folds(y, None, n_splits=5, rng=drawn)
     kept = run.activations if layer is None else run.activations[[layer]]
     result = sweep(kept, y, folds=folds, n_permutations=0, n_bootstrap=1, rng=np.random.default_rng(0)).table.iloc[0]
     assert table["score"].iloc[0] == pytest.approx(result["nested_score" if binary else "nested_pearson"])

@@ -47,8 +47,10 @@ def test_it_equals_a_loop_of_scikit_learn(scale, grouped, strengths):
         assert found.penalties[fold] == PENALTIES[best]
         np.testing.assert_allclose(found.inner[fold, train], held_out[best], rtol=1e-6, atol=1e-8)
         assert np.isnan(found.inner[fold, test]).all()
-        expected = Ridge(PENALTIES[best]).fit(rows, y[train]).predict(new)
-        np.testing.assert_allclose(found.predictions[test], expected, rtol=1e-6, atol=1e-8)
+        model = Ridge(PENALTIES[best]).fit(rows, y[train])
+        np.testing.assert_allclose(found.predictions[test], model.predict(new), rtol=1e-6, atol=1e-8)
+        deviations = (model.predict(new) - y[train].mean()) / model.predict(rows).std()
+        np.testing.assert_allclose(found.deviations[test], deviations, rtol=1e-6, atol=1e-8)
 
 
 def test_a_feature_of_great_strength_is_not_shrunk():
@@ -85,6 +87,7 @@ def test_what_does_not_vary_in_training_predicts_the_mean():
     for fold, test in enumerate(folds.test):
         np.testing.assert_allclose(found.predictions[test], y[folds.train(fold)].mean())
     assert found.n_features.tolist() == [0] * 5
+    assert not found.deviations.any()
     assert np.isnan(found.penalties).all()
     one = nested_ridge(np.column_stack([np.ones(45), np.arange(45)]), y, folds)
     assert one.n_features.tolist() == [1] * 5

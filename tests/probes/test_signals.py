@@ -92,7 +92,7 @@ def test_the_layer_that_knows_is_found():
         "model", "dataset", "prompt", "site", "position", "layer", "target", "scoring", "probe", "n", "n_missing",
         "n_groups", "folds", "score_name", "score", "r2", "pearson", "spearman", "auroc", "auprc", "brier",
         "log_loss", "ci_low", "ci_high", "null_mean", "null_sd", "null_pearson_mean", "null_pearson_sd",
-        "p", "p_max", "best", "nested_score", "nested_p", "nested_pearson", "nested_ci_low",
+        "p", "p_max", "best", "layer_low", "layer_high", "nested_score", "nested_p", "nested_pearson", "nested_ci_low",
         "nested_ci_high", "permutation", "n_permutations", "note",
     ]  # fmt: skip
     assert table.columns.tolist() == columns
@@ -268,26 +268,27 @@ def test_signals_hold_measures_targets_and_nested_predictions():
 def test_signals_hold_what_takes_the_r2_of_probe_measures_and_both():
     run = MadeRun()
     result = made_signals(run)
-    kinds = ["probe", "measures", "probe_and_measures", "baseline", "mean", "fold"]
-    y, probe, measures, both, baseline, mean, fold = (
-        result.table[f"{kind}human_entropy_normalized"].iloc[:60].to_numpy(dtype=float)
-        for kind in ("", *(f"{kind}_" for kind in kinds))
+    target = "human_entropy_normalized"
+    y, probe, measures, both, baseline, fold = (
+        result.table[f"{kind}{target}"].iloc[:60].to_numpy(dtype=float)
+        for kind in ("", "probe_raw_", "measures_raw_", "probe_and_measures_raw_", "baseline_", "fold_")
     )
-    spread = ((y - baseline) ** 2).sum()
-    nested = result.layers.query("target == 'human_entropy_normalized'")["nested_score"].iloc[0]
-    assert 1 - ((y - (probe - mean + baseline)) ** 2).sum() / spread == pytest.approx(nested)
-    assert set(mean) == {y.mean()}
+    layers = result.layers[result.layers["target"] == target]
+    assert 1 - ((y - probe) ** 2).sum() / ((y - baseline) ** 2).sum() == pytest.approx(layers["nested_score"].iloc[0])
+    comparable = result.table[f"probe_{target}"].iloc[:60]
+    assert np.corrcoef(comparable, y)[0, 1] == pytest.approx(layers["nested_pearson"].iloc[0])
     assert sorted(set(fold)) == list(range(6))
     for number in range(6):
         assert set(run.items["subject"][fold == number]).isdisjoint(run.items["subject"][fold != number])
         np.testing.assert_allclose(baseline[fold == number], y[fold != number].mean())
     # The output knows nothing here, and adding it to the probe takes nothing away.
-    assert abs(np.corrcoef(measures, y)[0, 1]) < 0.3
+    assert np.corrcoef(measures, y)[0, 1] < 0.3
     assert np.corrcoef(both, y)[0, 1] > 0.5
-    right = result.table[["correct", *(f"{kind}_correct" for kind in kinds)]]
-    assert right[["probe_correct", "measures_correct", "probe_and_measures_correct"]].gt(0).all(axis=None)
-    assert right[["probe_correct", "measures_correct", "probe_and_measures_correct"]].lt(1).all(axis=None)
-    assert right.groupby(result.table["scoring"])["mean_correct"].nunique().tolist() == [1, 1]
+    kinds = [kind + end for kind in ("probe", "measures", "probe_and_measures") for end in ("", "_raw")]
+    probabilities = result.table[[f"{kind}_correct" for kind in kinds]]
+    assert (probabilities.gt(0) & probabilities.lt(1)).all(axis=None)
+    # Correctness differs between scorings, and so does what is made of it.
+    assert result.table.groupby("item")["measures_correct"].nunique().max() == 2
 
 
 def test_signals_layers_are_those_of_probe_layers():
@@ -312,7 +313,7 @@ def test_nested_predictions_stand_at_their_items():
     missing = table[table["probe_correct"].isna()]
     assert set(missing["item"]) == {"q0", "q31"}
     assert missing["correct"].isna().all()
-    others = ["measures_correct", "probe_and_measures_correct", "baseline_correct", "mean_correct", "fold_correct"]
+    others = ["measures_correct", "probe_and_measures_correct", "probe_raw_correct", "baseline_correct", "fold_correct"]
     assert missing[others].isna().all(axis=None)
     assert table.loc[table["probe_correct"].notna(), others].notna().all(axis=None)
     assert len(missing) == 8

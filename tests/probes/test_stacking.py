@@ -1,9 +1,11 @@
 """Stacking a probe on the output measures: by an explicit loop, blind to the test fold, and honest over studies."""
 
+from operator import attrgetter
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
@@ -52,7 +54,7 @@ def test_it_equals_an_explicit_loop(subjects):
         of_train, of_test = features(fold, train, test)
         of_train = np.column_stack([deviation, of_train])
         of_test = np.column_stack([(result.nested_predictions - result.baseline)[test], of_test])
-        for columns, expected in ((slice(1, None), found.measures), (slice(None), found.both)):
+        for columns, expected in ((slice(1, None), found.measures.raw), (slice(None), found.both.raw)):
             scaler = StandardScaler().fit(of_train[:, columns])
             rows, new = scaler.transform(of_train[:, columns]), scaler.transform(of_test[:, columns])
             if columns.start is None:
@@ -75,8 +77,8 @@ def test_the_test_fold_is_never_seen():
     poisoned = y.copy()
     poisoned[test] = 1e3 * np.random.default_rng(1).standard_normal(len(test))
     other = stack(swept(activations, poisoned, folds=folds), measures)
-    for name in ("measures", "both", "probe", "baseline"):
-        mine, theirs = getattr(honest, name), getattr(other, name)
+    for name in ("measures.raw", "both.raw", "probe.raw", "baseline"):
+        mine, theirs = (attrgetter(name)(found) for found in (honest, other))
         np.testing.assert_allclose(theirs[test], mine[test], rtol=1e-8, atol=1e-10)
         assert not np.allclose(np.delete(theirs, test), np.delete(mine, test))
 
@@ -94,23 +96,39 @@ def test_inner_means_are_those_of_the_other_rows(subjects):
             assert means[fold, row] == pytest.approx(y[rest].mean())
 
 
-@pytest.mark.parametrize("binary", [False, True])
-def test_predictions_are_comparable_and_can_be_undone(binary):
-    activations, measures, y, _ = study(n=100, behaviour=0.6, own=0.6)
-    y = (y > np.quantile(y, 0.6)).astype(float) if binary else y
-    result = swept(activations, y)
+def test_predictions_of_all_folds_are_comparable():
+    activations, measures, y, groups = study(n=100, behaviour=0.6, own=0.6, subjects=7)
+    result = swept(activations, y, groups)
     found = stack(result, measures)
-    np.testing.assert_allclose(found.comparable(found.probe), result.comparable_predictions())
-    for values in (found.measures, found.both):
-        comparable = found.comparable(values)
-        if binary:
-            assert ((values > 0) & (values < 1)).all()
-            undone = expit(logit(comparable) - logit(found.mean) + logit(found.baseline))
-        else:
-            undone = comparable - found.mean + found.baseline
-        np.testing.assert_allclose(undone, values)
-        assert np.corrcoef(comparable, y)[0, 1] > 0.15
-    assert found.mean == pytest.approx(y.mean())
+    # The probe's correlates with the target as the nested probe does, on the target's own scale.
+    assert np.corrcoef(found.probe.comparable, y)[0, 1] == pytest.approx(result.table["nested_pearson"].iloc[0])
+    np.testing.assert_array_equal(found.probe.raw, result.nested_predictions)
+    for side in (found.probe, found.measures, found.both):
+        assert np.mean((side.comparable - y.mean()) ** 2) == pytest.approx(np.mean((side.raw - result.baseline) ** 2))
+        for test in result.folds.test:
+            assert np.corrcoef(side.raw[test], side.comparable[test])[0, 1] == pytest.approx(1)
+        assert np.corrcoef(side.comparable, y)[0, 1] > 0.3
+
+
+def test_probabilities_of_all_folds_are_comparable():
+    activations, measures, y, groups = study(n=100, behaviour=0.6, own=0.6, subjects=7)
+    y = (y > np.quantile(y, 0.6)).astype(float)
+    result = swept(activations, y, groups)
+    found = stack(result, measures)
+    assert np.ptp(result.baseline) > 0.01
+    np.testing.assert_allclose(found.probe.comparable, result.comparable_predictions())
+    for side in (found.probe, found.measures, found.both):
+        assert ((side.raw > 0) & (side.raw < 1)).all()
+        shifted = logit(side.raw) - logit(result.baseline) + logit(y.mean())
+        np.testing.assert_allclose(logit(side.comparable), shifted)
+        assert np.corrcoef(side.comparable, y)[0, 1] > 0.15
+
+
+def test_a_probe_that_says_nothing_is_the_mean():
+    _, measures, y, _ = study(n=60)
+    found = stack(swept(np.ones((1, 60, 3)), y), measures)
+    np.testing.assert_allclose(found.probe.raw, found.baseline)
+    np.testing.assert_allclose(found.probe.comparable, y.mean())
 
 
 def increments(seed, binary=False, **parts):
@@ -118,10 +136,9 @@ def increments(seed, binary=False, **parts):
     y = (y > np.median(y)).astype(float) if binary else y
     found = stack(swept(activations, y, groups, seed), measures)
     target = "correct" if binary else "human_entropy_normalized"
-    columns = {"probe": found.probe, "measures": found.measures, "probe_and_measures": found.both}
+    sides = {"probe": found.probe, "measures": found.measures, "probe_and_measures": found.both}
     table = pd.DataFrame({"item": range(len(y)), target: y, f"baseline_{target}": found.baseline})
-    table[f"mean_{target}"] = found.mean
-    table = table.assign(**{f"{name}_{target}": found.comparable(values) for name, values in columns.items()})
+    table = table.assign(**{f"{name}_raw_{target}": side.raw for name, side in sides.items()})
     return incremental_r2(table, target=target, n_bootstrap=200, rng=np.random.default_rng(seed)).iloc[0]
 
 
@@ -152,7 +169,7 @@ def test_a_probe_that_repeats_a_measure_adds_nothing():
         result = swept(np.stack([known[:, None] * [1.0, -2.0, 0.5]] * 2), y)
         found = stack(result, pd.DataFrame({"m": known}))
         spread = ((y - found.baseline) ** 2).sum()
-        rows.append([1 - ((y - values) ** 2).sum() / spread for values in (found.measures, found.probe, found.both)])
+        rows.append([1 - ((y - side.raw) ** 2).sum() / spread for side in (found.measures, found.probe, found.both)])
     r2 = np.array(rows)
     assert (r2 > 0.2).all()
     np.testing.assert_allclose(r2[:, 2].mean(), r2[:, 0].mean(), atol=0.02)
