@@ -83,7 +83,7 @@ def test_the_tables_of_the_findings_are_those_of_the_stage(represented):
     findings = result.findings
     controls = pd.concat([pd.read_parquet(result.output / f"{run}.controls.parquet") for run in (RUN, TUNED)])
     assert np.allclose(findings.probe_controls["score"], controls["score"], equal_nan=True)
-    assert set(findings.interventions["direction"]) == {"probe", "random"}
+    assert set(findings.interventions["direction"]) == {"none", "probe", "random"}
     assert set(findings.lens["layer"]) == {0, 1}
     assert set(findings.behaviour["target"]) == {"human_entropy_normalized", "correct"}
     assert len(findings.incremental) == 2 * (1 + 2)  # per model: human entropy, and correctness by scoring
@@ -106,7 +106,7 @@ def test_a_second_call_reuses_it_and_a_setting_redoes_its_part_alone(represented
         ({"probes": {"position": "labels"}}, r"`probes.position` must be one of the positions that are kept"),
         ({"representation": {"interventions": {"layers": "all"}}}, "must be 'best' or a list of layer numbers"),
         ({"representation": {"interventions": {"layers": [1, 1]}}}, "must name each layer once"),
-        ({"representation": {"interventions": {"n_random": 0}}}, "greater than or equal to 1"),
+        ({"representation": {"interventions": {"n_random": 0}}}, r"n_random` must be at least 1\. Got 0 instead"),
         ({"representation": {"controlls": True}}, "controls"),
     ],
 )
