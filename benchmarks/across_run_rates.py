@@ -4,7 +4,7 @@ Prints one JSON object: rates of p < 0.05 in simulated runs that know nothing of
 items, and the coverage of 95% intervals. Items fall into subjects that are alike in their activations and in people's
 answers. "linked": both runs hold the same items; "unlinked": other items of other subjects.
 
-    python benchmarks/across_run_rates.py --repeats 400
+    python benchmarks/across_run_rates.py --repeats 200
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def correlated(rng: np.random.Generator, n: int, groups: int | None) -> tuple[np
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.repeats)
