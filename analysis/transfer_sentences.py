@@ -30,7 +30,7 @@ def transfer(part: pd.DataFrame, tables: Tables, settings: Settings) -> Told:
             f"{score_name(rows.iloc[0])} of a ridge probe that was trained on one run and tested here. Where runs "
             "share questions, no question and no subject is on both sides; where they share none, the probe learnt "
             "from all items of its run. Layer and penalty are chosen inside the training items. Intervals are 95% "
-            "bootstrap intervals over the test items; p permutes the target here.",
+            "jackknife intervals over subjects, or items where there are none; p permutes the target here.",
         )
 
 

@@ -70,7 +70,7 @@ def pair(seed: int, *, linked: bool, n: int = 72, strength: float = 0.0) -> list
 
 def transfer_p(seed: int, linked: bool) -> list[float]:
     table = transfer_matrix(
-        pair(seed, linked=linked), TARGET, layer=1, n_splits=6, n_bootstrap=2, n_permutations=199,
+        pair(seed, linked=linked), TARGET, layer=1, n_splits=6, n_permutations=199,
         rng=np.random.default_rng(seed), **QUIET,
     )  # fmt: skip
     return [table["p"][1], table["p"][0]]
@@ -80,7 +80,7 @@ def transfer_held(seed: int) -> bool:
     """Whether the interval holds the probe's correlation on many further items and subjects."""
     runs = pair(seed, linked=False, strength=1.5)
     row = transfer_matrix(
-        runs, TARGET, layer=1, n_splits=6, n_bootstrap=1000, n_permutations=2, rng=np.random.default_rng(seed), **QUIET
+        runs, TARGET, layer=1, n_splits=6, n_permutations=2, rng=np.random.default_rng(seed), **QUIET
     ).iloc[1]
     probe = RidgeProbe().fit(runs[0].residual(1), run_target(runs[0], TARGET).values, groups=runs[0].items["subject"])
     found = []

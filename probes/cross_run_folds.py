@@ -20,6 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .folds import Folds, TargetError, group_codes, outer_folds
+from .jackknife import jackknife_units
 
 Array = np.ndarray
 
@@ -48,11 +49,14 @@ class CrossRunFolds:
     Attributes:
         links: of each run [n], a number that linked rows share, within and between runs.
         test: of each run, its rows in each fold of its family, ascending; a fold may be empty in one of its runs.
+        units: of each run [n], the unit of each row in a jackknife (`jackknife.jackknife_units`), numbered alike in all
+            runs of a family: what is left out of testing in one run is left out of training in another.
         notes: of each run, why there are fewer folds than asked for, or None.
     """
 
     links: list[Array]
     test: list[tuple[Array, ...]]
+    units: list[Array]
     notes: list[str | None]
 
     def linked(self, first: int, second: int) -> bool:
@@ -81,6 +85,7 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
     family = _families(runs)
     links = _links(runs, family)
     test: list[tuple[Array, ...]] = [()] * len(runs)
+    units: list[Array] = [np.empty(0, dtype=np.int64)] * len(runs)
     notes: list[str | None] = [None] * len(runs)
     for number in np.unique(family):
         members = np.flatnonzero(family == number).tolist()
@@ -100,11 +105,13 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
         except TargetError as error:
             error.add_note(f"while splitting the rows of {names}")
             raise
+        together_units = jackknife_units(folds)
         starts = np.cumsum([0, *(len(runs[member].target) for member in members)])
         for place, member in enumerate(members):
             test[member] = _part(folds, starts[place], starts[place + 1])
+            units[member] = together_units[starts[place] : starts[place + 1]]
             notes[member] = folds.note
-    return CrossRunFolds(links, test, notes)
+    return CrossRunFolds(links, test, units, notes)
 
 
 def question_keys(items: pd.DataFrame) -> list[Hashable]:

@@ -6,9 +6,12 @@
    its group in the training run. The diagonal is therefore the nested score of `probe_layers`.
 3. The penalty, and with layer="nested" the layer, is chosen by held-out error inside the training rows.
 4. Correlations and AUROC compare the test target with the prediction's deviation from the probe's mean prediction for
-   the rows of the test run outside the fold, which knows no target. On the diagonal that is the training fold's mean,
-   as in `sweep_record`. A change of the activations' mean from run to run moves all predictions alike and costs
-   nothing here; it costs r2, which takes predictions as they are.
+   the rows of the test run outside the fold, in units of the standard deviation there; neither knows a test row. On the
+   diagonal these are mean and spread over the training rows, as in `sweep_record`. A change of the activations' mean or
+   scale from run to run moves all predictions alike and costs nothing here; it costs r2, which takes predictions as
+   they are.
+5. Intervals are those of `jackknife`: units (groups, or rows) are left out of testing and, where the runs are linked,
+   of training.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from . import scores
 from .cross_run_folds import RunRows, cross_run_folds, question_keys
 from .device import fewer_threads, resolve_device
 from .folds import Folds, TargetError, check_target, is_binary, name_rows, permutation_drawer
+from .jackknife import jackknife_interval
 from .layers import RunTarget, item_activations, progress_bar, run_groups, run_target
 from .linear import RIDGE_PENALTIES, check_penalties
 from .measure_table import unknown_name
@@ -56,7 +60,6 @@ def transfer_matrix(
     rescale: str = "train",
     n_splits: int = 10,
     penalties: float | Sequence[float] | None = None,
-    n_bootstrap: int = 2000,
     n_permutations: int = 1000,
     permute: str | None = None,
     missing: str = "drop",
@@ -79,14 +82,14 @@ def transfer_matrix(
             deviation, so that the probe is applied as it is; or "each", with those of the test run (its rows
             outside the fold, all rows where there are no folds), which asks only for the same direction after
             shift and scale. No target is used for either, and the diagonal is the same.
-        n_splits, n_bootstrap: as in `sweep.sweep_targets`.
+        n_splits: as in `sweep.sweep_targets`.
         penalties: alpha of ridge, one or several to choose from; default 1 to 10^7.
         n_permutations: size of the null of `p`.
         permute: "within" groups (default with groups), "groups" or "free"; see `folds.permutation_drawer`.
         missing: items whose target is missing: "drop" (counted) or "raise".
         device: where torch fits: `cpu`, `cuda`, ...; `auto` takes a GPU where there is one.
         progress: show a progress bar on stderr.
-        rng: source of folds, resamples and permutations.
+        rng: source of folds and permutations.
 
     Returns:
         One row per ordered pair: `train`, `test` (names); `target`, `scoring` ("a -> b" where the two differ),
@@ -94,10 +97,10 @@ def transfer_matrix(
         `train_model`, `train_dataset`, `train_prompt` and the same of `test_`; `n_train` and `n_test` rows with a
         target, `n_train_missing`, `n_test_missing`, `n_shared` test rows whose question is in the training run,
         `folds` (missing where the probe was fitted to all rows), `n_groups` of the test run; `score_name` (`pearson`,
-        or `auroc` for a 0/1 target), `score`, `ci_low`, `ci_high` (95 % bootstrap over test rows, whole groups, the
-        probes held fixed); `r2` (continuous targets: predictions as they are, against the mean of the test run's
-        rows outside the fold, or of all its rows without folds; at most 1, below 0 where mean or scale does not
-        transfer); `p` (one-sided, the test target permuted, predictions held fixed), `permutation`,
+        or `auroc` for a 0/1 target), `score`, `ci_low`, `ci_high` (95 %, by `jackknife`; a probe that was fitted to
+        all rows of another run is held fixed); `r2` (continuous targets: predictions as they are, against the mean of
+        the test run's rows outside the fold, or of all its rows without folds; at most 1, below 0 where mean or scale
+        does not transfer); `p` (one-sided, the test target permuted, predictions held fixed), `permutation`,
         `n_permutations`, `note`.
 
     Raises:
@@ -107,9 +110,10 @@ def transfer_matrix(
     named = _named(runs)
     layers = _layers(named, layer, site, position)
     _check_names(rescale=rescale, missing=missing)
-    for name, count in (("n_bootstrap", n_bootstrap), ("n_permutations", n_permutations)):
-        if count < 1:
-            raise ValueError(f"The {name} parameter of transfer_matrix must be at least 1. Got {count} instead.")
+    if n_permutations < 1:
+        raise ValueError(
+            f"The n_permutations parameter of transfer_matrix must be at least 1. Got {n_permutations} instead."
+        )
     grid = check_penalties(RIDGE_PENALTIES if penalties is None else penalties, "penalties", "transfer_matrix")
     sides = [_Side.of(name, run, target, scoring, groups, missing) for name, run in named.items()]
     _refuse_contradictions(sides, target)
@@ -129,7 +133,7 @@ def transfer_matrix(
                 report(done + 1, len(layers))
     keys = {"target": target, "site": site, "position": position, "nested": layer == "nested", "rescale": rescale}
     tests = [
-        _Test.of(side, folds.codes(at), permute, n_bootstrap, n_permutations, rng) for at, side in enumerate(sides)
+        _Test.of(side, folds.codes(at), folds.units[at], permute, n_permutations, rng) for at, side in enumerate(sides)
     ]
     rows = []
     for a, first in enumerate(sides):
@@ -212,11 +216,11 @@ class _Side:
 
 @dataclass(frozen=True, eq=False)
 class _Test:
-    """The test target of a run with its resamples and permutations, the same for every training run."""
+    """The test target of a run with its jackknife units and permutations, the same for every training run."""
 
     y: Array
     n_groups: int | None
-    weights: Array
+    units: Array
     permuted: Array
     scheme: str
 
@@ -225,8 +229,8 @@ class _Test:
         cls,
         side: _Side,
         codes: Array | None,
+        units: Array,
         permute: str | None,
-        n_bootstrap: int,
         n_permutations: int,
         rng: np.random.Generator,
     ) -> _Test:
@@ -238,42 +242,42 @@ class _Test:
         except TargetError as error:
             error.add_note(f"in the run {side.name!r} given to transfer_matrix")
             raise
-        weights = scores.bootstrap_weights(len(side.y), codes, n_bootstrap, rng)
         permuted = np.column_stack([side.y[draw(rng)] for _ in range(n_permutations)])
-        return cls(side.y, whole.n_groups, weights, permuted, scheme)
+        return cls(side.y, whole.n_groups, units, permuted, scheme)
 
     def scored(self, fits: list[TransferFit], run: int, binary: bool, known: list[str | None]) -> dict[str, Any]:
         """Put the predictions of the fits together and score them."""
+        numbers, units = np.unique(self.units, return_inverse=True)
         n = len(self.y)
         prediction, deviation, baseline = np.empty(n), np.empty(n), np.empty(n)
+        left_out = np.empty((n, len(numbers)))
         for fit in fits:
             place = fit.part_of(run)
             assert place is not None
-            rows = fit.parts[place].rows
-            prediction[rows], baseline[rows] = fit.predictions[place], self.y[fit.parts[place].outside].mean()
-            deviation[rows] = fit.predictions[place] - fit.centres[place]
+            rows, found = fit.parts[place].rows, fit.predictions[place]
+            prediction[rows], deviation[rows] = found.values, found.deviations
+            baseline[rows] = self.y[fit.parts[place].outside].mean()
+            left_out[rows] = found.deviations[:, None]
+            shared, trained, tested = np.intersect1d(found.trained, numbers, return_indices=True)
+            if len(shared):
+                left_out[np.ix_(rows, tested)] = found.left_out[:, trained]
         y = self.y
         flat = all(fit.flat for fit in fits)
-        if flat:
-            score, low, high, p = (0.5 if binary else np.nan), np.nan, np.nan, np.nan
-        elif binary:
-            score = float(scores.auroc(y[:, None], deviation[:, None])[0])
-            low, high = scores.auroc_interval(y, deviation, self.weights)
+        score, low, high, p = (0.5 if binary else np.nan), np.nan, np.nan, np.nan
+        if not flat:
+            score = float(scores.auroc(y[:, None], deviation[:, None])[0]) if binary else scores.pearson(y, deviation)
+        if not flat and not np.isnan(score):
+            low, high = jackknife_interval(y, deviation, left_out, units, binary=binary)
             repeated = np.broadcast_to(deviation[:, None], self.permuted.shape)
-            p = scores.p_value(score, scores.auroc(self.permuted, repeated))
-        else:
-            score = scores.pearson(y, deviation)
-            low, high = scores.pearson_interval(y, deviation, self.weights)
-            p = np.nan
-            if not np.isnan(score):
-                p = scores.p_value(score, scores.pearson_columns(self.permuted, deviation[:, None]))
+            columns = scores.auroc if binary else scores.pearson_columns
+            p = scores.p_value(score, columns(self.permuted, repeated))
         notes = [note for note in known if note]
         if flat:
             notes.append("the training run's activations are the same in every row")
         elif np.isnan(score):
             notes.append("the predictions are the same in every row")
         elif np.isnan(low):
-            notes.append("no interval: too many resamples have no score")
+            notes.append("no interval: there is no score without some of the groups, or rows")
         r2 = np.nan if binary else float(scores.r2(y, prediction, baseline))
         return {
             "n_groups": self.n_groups,

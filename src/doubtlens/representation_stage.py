@@ -262,7 +262,7 @@ def _transfer(pipeline: Pipeline, asked: Sequence[Asked]) -> Made:
             if len(able) > 1:
                 parts.add(
                     "transfer", target, transfer_matrix, able, target, **where, n_splits=study.probes.n_splits,
-                    n_bootstrap=study.probes.n_bootstrap, progress=pipeline.progress,
+                    progress=pipeline.progress,
                 )  # fmt: skip
     for pair in study.pairs:
         for base, instruct in _same_questions(runs, pair.base, pair.instruct):

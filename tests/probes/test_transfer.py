@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from doubtlens.probes import RidgeProbe, probe_layers
 from doubtlens.probes.cross_run_folds import RunRows, cross_run_folds, question_keys
 from doubtlens.probes.folds import TargetError
+from doubtlens.probes.jackknife import jackknife_interval
 from doubtlens.probes.layers import run_target
 from doubtlens.probes.transfer import COLUMNS, transfer_matrix
 
@@ -57,7 +58,7 @@ class PlainRun:
 
 def moved(**settings):
     return transfer_matrix(
-        **({"n_bootstrap": 50, "n_permutations": 99, "n_splits": 5, "progress": False, "layer": 1} | settings),
+        **({"n_permutations": 99, "n_splits": 5, "progress": False, "layer": 1} | settings),
         rng=np.random.default_rng(settings.pop("seed", 0)),
     )
 
@@ -83,11 +84,11 @@ def test_a_direction_transfers_as_far_as_it_is_the_same():
     assert table[["train", "test"]].to_records(index=False).tolist() == [(a, b) for a in runs for b in runs]
     for train, test in (("same", "again"), ("again", "same"), ("again", "again")):
         row = cell(table, train, test)
-        assert row["ci_low"] > 0.3
+        assert row["ci_low"] > 0.2
         assert row["ci_low"] < row["score"] < row["ci_high"]
         assert row["p"] == 0.01
         assert row["r2"] > 0.1
-    assert cell(table, "same", "opposite")["ci_high"] < -0.3
+    assert cell(table, "same", "opposite")["ci_high"] < -0.2
     assert cell(table, "same", "opposite")["p"] > 0.9
     assert cell(table, "same", "other")["ci_low"] < 0.1
     assert table.loc[table["train"] == table["test"], "folds"].tolist() == [5] * 4
@@ -163,21 +164,29 @@ def test_a_pair_with_shared_items_equals_a_loop(rescale):
     second.activations = second.activations * 1.5 + np.random.default_rng(3).standard_normal(12)
     table = moved(runs=[first, second], penalties=30.0, rescale=rescale)
     folds = folds_of([first, second])
-    y, deviation, prediction, baseline = first.target(), np.empty(80), np.empty(80), np.empty(80)
+    y, prediction, baseline = first.target(), np.empty(80), np.empty(80)
     x, z = (run.activations[1].astype(np.float32).astype(float) for run in (first, second))
+    subject = np.arange(80) % 8
+    # Column 0: probes of all training rows; column 1 + s: of those without subject s.
+    deviations = np.empty((80, 9))
     for test in folds.test[1]:
         train = np.setdiff1d(np.arange(80), test)
-        assert not set(first.items["subject"][train]) & set(first.items["subject"][test])
+        assert not set(subject[train]) & set(subject[test])
         own = StandardScaler().fit(x[train])
         scaler = own if rescale == "train" else StandardScaler().fit(z[train])
-        model = Ridge(alpha=30.0).fit(own.transform(x[train]), y[train])
-        prediction[test] = model.predict(scaler.transform(z[test]))
-        deviation[test] = prediction[test] - model.predict(scaler.transform(z[train])).mean()
-        baseline[test] = y[train].mean()
+        for column in range(9):
+            rows = train[subject[train] != column - 1]
+            model = Ridge(alpha=30.0).fit(own.transform(x[rows]), y[rows])
+            outside, values = (model.predict(scaler.transform(z[part])) for part in (train, test))
+            deviations[test, column] = (values - outside.mean()) / outside.std()
+            if column == 0:
+                prediction[test], baseline[test] = values, y[train].mean()
     row = cell(table, "plain", "chat")
-    assert row["score"] == pytest.approx(np.corrcoef(y, deviation)[0, 1], abs=1e-9)
+    assert row["score"] == pytest.approx(np.corrcoef(y, deviations[:, 0])[0, 1], abs=1e-9)
     expected = 1 - np.sum((y - prediction) ** 2) / np.sum((y - baseline) ** 2)
     assert row["r2"] == pytest.approx(expected, abs=1e-9)
+    interval = jackknife_interval(y, deviations[:, 0], deviations[:, 1:], subject, binary=False)
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx(interval, abs=1e-9)
 
 
 def test_a_pair_without_shared_items_equals_one_fit():
@@ -188,6 +197,9 @@ def test_a_pair_without_shared_items_equals_one_fit():
     assert row["score"] == pytest.approx(np.corrcoef(second.target(), predicted)[0, 1], abs=1e-9)
     assert row["r2"] == pytest.approx(r2_score(second.target(), predicted), abs=1e-9)
     assert (row["n_train"], row["n_test"], row["n_groups"]) == (80, 50, 8)
+    units = folds_of([second]).units[0]
+    interval = jackknife_interval(second.target(), predicted, None, units, binary=False)
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx(interval, abs=1e-9)
 
 
 @pytest.mark.parametrize("groups", ["subject", None])
@@ -199,6 +211,9 @@ def test_the_diagonal_is_the_nested_score_of_probe_layers(groups):
     row = cell(table, "one", "one")
     assert row["score"] == pytest.approx(alone["nested_pearson"].iloc[0], abs=1e-9)
     assert row["r2"] == pytest.approx(alone["nested_score"].iloc[0], abs=1e-9)
+    # There the probes without a unit are compared with the mean target of their rows, here with their mean prediction.
+    interval = alone[["nested_ci_low", "nested_ci_high"]].iloc[0].tolist()
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx(interval, abs=0.02)
 
 
 def test_a_binary_target_is_scored_by_its_auroc():
@@ -259,7 +274,7 @@ def test_linked_rows_are_held_out_together_in_every_run(seed):
     folds = cross_run_folds(runs, n_splits=4, seed=1)
     assert not folds.linked(0, 3)
     assert folds.linked(0, 1)
-    of_question, of_group = {}, {}
+    of_question, of_group, of_unit = {}, {}, {}
     for number, run in enumerate(runs):
         fold_of = np.empty(len(run.target), dtype=int)
         for fold, rows in enumerate(folds.test[number]):
@@ -272,6 +287,7 @@ def test_linked_rows_are_held_out_together_in_every_run(seed):
         for row in range(len(run.target)):
             assert of_question.setdefault(run.questions[row], fold_of[row]) == fold_of[row]
             assert of_group.setdefault(run.groups[row], fold_of[row]) == fold_of[row]
+            assert of_unit.setdefault(folds.links[number][row], folds.units[number][row]) == folds.units[number][row]
 
 
 def test_subjects_of_unrelated_runs_are_different_ones():
@@ -323,7 +339,6 @@ def test_the_order_of_options_makes_no_other_question():
         ({"rescale": "none"}, "rescale parameter of transfer_matrix must name one of these"),
         ({"missing": "skip"}, "missing parameter of transfer_matrix must name one of these"),
         ({"target": "entropy"}, "The target parameter of .* must name a target"),
-        ({"n_bootstrap": 0}, "n_bootstrap parameter of transfer_matrix must be at least 1"),
         ({"n_permutations": 0}, "n_permutations parameter of transfer_matrix must be at least 1"),
         ({"penalties": []}, "penalties parameter of transfer_matrix must be a positive number"),
         ({"groups": "topic"}, "must name a column of the items"),
