@@ -1,7 +1,7 @@
 """What two targets' out-of-fold predictions say about both targets: cross-prediction, partial scores, shared variance.
 
 1. Scores: Pearson correlation with a numeric target, AUROC of a 0/1 target. A prediction is the deviation from its
-   training fold's mean (see `sweep_record`).
+   training fold's mean, in units of its spread (see `sweep_record`).
 2. Cross-prediction: one target's prediction scored against the other target.
 3. Partial scores: the partial correlation of a target with its own prediction, given the other target or given the
    other prediction.
@@ -32,9 +32,9 @@ class PredictedTarget:
 
     Attributes:
         values: [n], numbers or 0/1.
-        deviation: [n], prediction minus the mean of the row's training fold.
-        held_out: [F, n], for each fold the same of its training rows, by inner models that saw neither the row (its
-            group) nor the fold's test rows; NaN in the test rows.
+        deviation: [n], prediction minus the mean of the row's training fold, in units that make folds comparable.
+        held_out: [F, n], for each fold the same of its training rows, in the units of its test rows, by inner models
+            that saw neither the row (its group) nor the fold's test rows; NaN in the test rows.
         turned: cross-predictions count the target as 1 - value and the prediction as its negative: correctness as
             error.
     """

@@ -17,6 +17,7 @@ from . import scores
 from .cross_prediction import PredictedTarget, cross_prediction
 from .device import fewer_threads, resolve_device
 from .directions import LEAST_ROWS, NULLS, DirectionCosines, largest_p, pair_cosines, pair_targets
+from .fold_fit import in_spreads
 from .fold_fits import ridge_fold
 from .folds import Folds, TargetError, check_target, inner_blocks, is_binary, name_rows, outer_folds
 from .layers import RunTarget, item_activations, progress_bar, run_groups, run_target
@@ -169,10 +170,10 @@ def two_targets(
 
 @dataclass(frozen=True, eq=False)
 class _Predictions:
-    """Both targets' predictions from one layer, as deviations from training means (axis 0: target).
+    """Both targets' predictions from one layer, as deviations from training means in units of their spread.
 
     Attributes:
-        deviation: [2, n], out of fold.
+        deviation: [2, n], out of fold; axis 0 is the target.
         held_out: [2, F, n], of each fold's training rows by inner models; NaN in its test rows.
         inner_error: [2, F], held-out error at the chosen penalty.
         flat: the activations are the same in every row.
@@ -225,8 +226,8 @@ class _Design:
             codes = None if self.folds.group_codes is None else self.folds.group_codes[train]
             fit = ridge_fold(rows[train], rows[test], targets, codes, self.penalties, np.arange(2), device=self.device)
             assert fit.held_out is not None
-            deviation[:, test] = (fit.test - targets.mean(axis=0)).T
-            held_out[:, fold, train] = (fit.held_out - _means_without_block(targets, codes)).T
+            deviation[:, test] = in_spreads(fit.test - targets.mean(axis=0), fit.spread).T
+            held_out[:, fold, train] = in_spreads(fit.held_out - _means_without_block(targets, codes), fit.spread).T
             error[:, fold] = fit.inner_error
         flat = not Standardization.of(rows).inverse_scale.any()
         if flat:  # what is left is rounding, which AUROC would rank
