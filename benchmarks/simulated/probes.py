@@ -13,15 +13,18 @@ All second moments are known, and with them the worth of probes on new rows of n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from doubtlens.probes.folds import Folds
+from doubtlens.probes.linear import LogisticProbe
 from doubtlens.probes.ridge_path import RidgePath, Standardization
+from doubtlens.probes.scores import auroc
 from doubtlens.probes.sweep import LayerSweep
 
 Floats = NDArray[np.float64]
@@ -169,10 +172,17 @@ class Worth:
         for layer in (0, int(swept.nested_layers[0])):  # they are the probes of the sweep, or nothing here is true
             test = swept.folds.test[0]
             found = probes[layer][0].read(study.activations[layer][test])
-            np.testing.assert_allclose(found, swept.deviations[layer, test], rtol=1e-6, atol=1e-8)
+            # A logistic probe is fitted to a tolerance, from another start.
+            close = 1e-3 if kind == "logistic" else 1e-8
+            np.testing.assert_allclose(found, swept.deviations[layer, test], rtol=1e-6, atol=close)
         moments = np.array([[probe.moments(population, layer) for probe in probes[layer]] for layer in layers])
         chosen = np.array([moments[layer, fold] for fold, layer in enumerate(swept.nested_layers)])
         if cut is not None:
+            if kind == "logistic":
+                nested = [probes[layer][fold] for fold, layer in enumerate(swept.nested_layers)]
+                read = partial(_drawn_auroc, share=share, cut=cut)
+                score = np.array([read(*pair) for pair in zip(probes, moments, strict=True)])
+                return cls(score, read(nested, chosen), score)
             score = np.array([_auroc(own, share, cut) for own in moments])
             return cls(score, _auroc(chosen, share, cut), score)
         baseline = np.array([target[swept.folds.train(fold)].mean() for fold in folds])
@@ -185,18 +195,30 @@ class Worth:
 
 @dataclass(frozen=True, eq=False)
 class _Probe:
-    """A probe of one fold: how it reads deviations, in units of its spread over its training rows."""
+    """A probe of one fold: how it reads deviations, in units of its spread over its training rows.
+
+    A logistic probe reads probabilities, with `intercept` among its log-odds and `base` as its base rate; the others
+    have None.
+    """
 
     weights: Floats
     centre: Floats
     spread: float
+    intercept: float | None = None
+    base: float = 0.0
 
     def read(self, rows: Floats) -> Floats:
-        return (rows - self.centre) @ self.weights / self.spread
+        return self.scaled((rows - self.centre) @ self.weights)
+
+    def scaled(self, linear: Floats) -> Floats:
+        """Deviation in units of the spread from the linear part."""
+        if self.intercept is not None:
+            linear = special.expit(linear + self.intercept) - self.base
+        return linear / self.spread
 
     def moments(self, population: Population, layer: int) -> Floats:
         """Mean of the readings of new rows, their covariance with the latent target, and their variance."""
-        weights = self.weights / self.spread
+        weights = self.weights if self.intercept is not None else self.weights / self.spread
         mixed = population.mixing @ weights
         return np.array(
             [weights @ (population.offset - self.centre), weights @ population.covariance(layer), mixed @ mixed]
@@ -208,6 +230,11 @@ def _probe(rows: Floats, target: Floats, folds: Folds, fold: int, penalty: float
     train = folds.train(fold)
     scaler = Standardization.of(rows[train])
     standard, y = scaler.apply(rows[train]), target[train]
+    if kind == "logistic":
+        model = LogisticProbe(C=penalty).fit(rows[train], y)
+        intercept = float(model.intercept_ + scaler.mean @ model.coef_)
+        spread = model.predict_proba(rows[train])[:, 1].std()
+        return _Probe(model.coef_, scaler.mean, float(spread), intercept, float(y.mean()))
     weights = standard.T @ (y - y.mean()) if kind == "mass_mean" else RidgePath.of(standard).weights(y, penalty)
     return _Probe(weights * scaler.inverse_scale, scaler.mean, float((standard @ weights).std()))
 
@@ -229,3 +256,16 @@ def _auroc(moments: Floats, share: Floats, cut: float) -> float:
     gap = gap - offset[:, None, None] - covariance[:, None, None] * low
     sd = np.sqrt(left[:, None] + left)[:, :, None, None]
     return float(share @ stats.norm.cdf(gap / sd).mean(axis=(2, 3)) @ share)
+
+
+def _drawn_auroc(probes: Sequence[_Probe], moments: Floats, share: Floats, cut: float) -> float:
+    """The same for probes that are not linear, from 40,000 new rows, each read by one of them."""
+    rng = np.random.default_rng(4)
+    latent, own = rng.standard_normal((2, 40_000))
+    fold = rng.choice(len(share), latent.size, p=share)
+    offset, covariance, variance = moments[fold].T
+    linear = offset + covariance * latent + np.sqrt(variance - covariance**2) * own
+    readings = np.empty_like(linear)
+    for number, probe in enumerate(probes):
+        readings[fold == number] = probe.scaled(linear[fold == number])
+    return float(auroc((latent > cut).astype(float)[:, None], readings[:, None])[0])
