@@ -318,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--scenario", nargs="+", help="names of scenarios; default all of the cases")
     parser.add_argument("--permutations", type=int, default=99)
-    parser.add_argument("--draws", type=int, default=1000, help="resamples behind layer_low, layer_high and `fixed`")
+    parser.add_argument("--draws", type=int, default=500, help="resamples behind layer_low, layer_high and `fixed`")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     for case in given.case:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .fold_fit import FoldFit, in_spreads, unit_rows
+from .fold_fit import FoldFit, in_spreads
 from .folds import INNER_BLOCKS, inner_blocks
 from .linear import shrinkage_penalty
 from .logistic_path import LogisticPath
@@ -93,7 +93,7 @@ def mass_mean_whitened_fold(
     left_out = None
     if units is not None:
         # The line rises, and takes nothing from deviations that are in units of their spread.
-        fits = [path.left_out(coordinates, targets[:, c], penalty, unit_rows(units)) for c in calibrate]
+        fits = [path.left_out(coordinates, targets[:, c], penalty, units) for c in calibrate]
         left_out = np.stack([in_spreads(*fit) for fit in fits])
     return FoldFit(
         inner_error=errors,

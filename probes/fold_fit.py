@@ -47,12 +47,6 @@ FoldFitter = Callable[..., FoldFit]
 """Called with (train, test, targets, codes, penalties, calibrate, units=, device=); see `fold_fits.ridge_fold`."""
 
 
-def unit_rows(units: Array) -> list[Array]:
-    """Row indices of each unit, given the unit of each row, [n] as 0, 1, ... without gaps."""
-    order = np.argsort(units, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(units))[:-1])
-
-
 def in_spreads(deviations: Array, spread: Array) -> Array:
     """Divide by the spread, along the last axis; 0 where it is none but for rounding, beside the largest."""
     return np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 1e-12 * spread.max(initial=0.0))

@@ -13,7 +13,7 @@ import numpy as np
 
 from .classifier_folds import logistic_fold, mass_mean_fold, mass_mean_whitened_fold
 from .device import MANY_ROWS
-from .fold_fit import FoldFit, FoldFitter, in_spreads, unit_rows
+from .fold_fit import FoldFit, FoldFitter, in_spreads
 from .folds import inner_blocks
 from .linear import LOGISTIC_PENALTIES, RIDGE_PENALTIES
 from .ridge_path import Array, RidgePath, Standardization, smallest_error
@@ -73,8 +73,7 @@ def ridge_fold(
     held_out = wanted - path.held_out_residuals(wanted, penalty[calibrate], blocks)
     left_out = None
     if units is not None:
-        without = unit_rows(units)
-        fits = [path.left_out(coordinates, targets[:, c], penalty[c], without) for c in calibrate]
+        fits = [path.left_out(coordinates, targets[:, c], penalty[c], units) for c in calibrate]
         left_out = np.stack([in_spreads(*fit) for fit in fits])
     return FoldFit(error, penalty, predictions, held_out, spread, left_out)
 

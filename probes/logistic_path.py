@@ -21,8 +21,8 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
-from .fold_fit import in_spreads, unit_rows
-from .ridge_path import Array, RidgePath
+from .fold_fit import in_spreads
+from .ridge_path import Array, RidgePath, block_rows
 
 if TYPE_CHECKING:  # torch is imported where something is fitted
     import torch
@@ -164,7 +164,7 @@ class LogisticPath:
         ridge = np.diag(np.r_[0.0, np.full(rows.shape[1] - 1, 1 / penalty)])
         factor = linalg.cho_factor((rows * curvature[:, None]).T @ rows + ridge)
         steps = np.empty((rows.shape[1], int(units.max()) + 1))
-        for unit, members in enumerate(unit_rows(units)):
+        for unit, members in enumerate(block_rows(units)):
             own = rows[members]
             turned = linalg.cho_solve(factor, own.T)
             system = np.eye(len(members)) - (own @ turned) * curvature[members]

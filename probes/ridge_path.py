@@ -145,9 +145,7 @@ class RidgePath:
         fitted = shrunk * (self._left.T @ (y - y.mean(dim=0)))
         return (fitted.norm(dim=0) / len(y) ** 0.5).double().cpu().numpy()
 
-    def left_out(
-        self, coordinates: Array, target: Array, penalty: float, blocks: Sequence[Array] | None
-    ) -> tuple[Array, Array]:
+    def left_out(self, coordinates: Array, target: Array, penalty: float, codes: Array) -> tuple[Array, Array]:
         """Predictions for new rows by fits without one block of rows, less the mean target of the other rows.
 
         Exact, as `held_out_residuals`, whose e_I a fit without block I is made of: it is the fit to all rows with the
@@ -157,18 +155,15 @@ class RidgePath:
             coordinates: [k, r], from `coordinates`.
             target: [n].
             penalty: of all fits.
-            blocks: as in `held_out_residuals`; None leaves out one row at a time.
+            codes: [n] block of each row as 0, 1, ..., without gaps.
 
         Returns:
             Deviations [k, b] for b blocks, and the standard deviation of each fit's predictions over all n rows, [b].
         """
         import torch
 
-        y, n = self._tensor(target), len(target)
-        codes = np.arange(n) if blocks is None else np.empty(n, dtype=np.int64)
-        for number, block in enumerate(blocks or ()):
-            codes[block] = number
-        b = int(codes.max()) + 1
+        y, n, b = self._tensor(target), len(target), int(codes.max()) + 1
+        blocks = None if b == n else block_rows(codes)
         residuals = self._tensor(self.held_out_residuals(target[:, None], np.array([penalty]), blocks))
         moved = torch.cat([y[:, None], residuals, torch.ones_like(residuals), self._left * residuals], dim=1)
         sums = moved.new_zeros(b, moved.shape[1]).index_add_(0, torch.as_tensor(codes, device=y.device), moved)
@@ -221,6 +216,12 @@ class RidgePath:
         import torch
 
         return torch.as_tensor(values, dtype=self._rows.dtype, device=self._rows.device)
+
+
+def block_rows(codes: Array) -> list[Array]:
+    """Row indices of each block, ascending, from the block of each row, [n] as 0, 1, ... without gaps."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes))[:-1])
 
 
 class _HeldOut:

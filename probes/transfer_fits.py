@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cross_run_folds import CrossRunFolds, RunRows
-from .fold_fit import unit_rows
 from .folds import TargetError, inner_blocks
 from .ridge_path import RidgePath, Standardization, smallest_error
 
@@ -81,9 +80,7 @@ class TransferFit:
         self.layer, self.flat = -1, True
         self.predictions: list[TestPrediction] = []
         self._blocks = inner_blocks(codes)
-        self._units, inside = np.unique(np.zeros(len(y)) if units is None else units, return_inverse=True)
-        # A single unit cannot be left out: nothing would be trained on.
-        self._without = unit_rows(inside) if len(self._units) > 1 else []
+        self._units, self._unit = np.unique(np.zeros(len(y)) if units is None else units, return_inverse=True)
         self._least_error = np.inf
 
     def offer(
@@ -126,8 +123,9 @@ class TransferFit:
         """Predict the first `k` rows; the others are those outside."""
         predicted = path.predict(coordinates, self.y[:, None], np.array([penalty]))
         columns = predicted
-        if self._without and not self.flat:
-            columns = np.hstack([predicted, path.left_out(coordinates, self.y, penalty, self._without)[0]])
+        # A single unit cannot be left out: nothing would be trained on.
+        if len(self._units) > 1 and not self.flat:
+            columns = np.hstack([predicted, path.left_out(coordinates, self.y, penalty, self._unit)[0]])
         centre, spread = columns[k:].mean(axis=0), columns[k:].std(axis=0)
         # Predictions that differ in rounding only are equal.
         known = spread > 1e-10 * self.y.std()

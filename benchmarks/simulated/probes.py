@@ -68,11 +68,11 @@ class Population:
         sized: correlation of the activations with length and with number of options, along a direction for each.
     """
 
-    n_layers: int = 6
+    n_layers: int = 5
     n_features: int = 24
     strength: float = 0.5
-    best: int = 3
-    width: float = 1.5
+    best: int = 2
+    width: float = 1.2
     persistence: float = 0.8
     decay: float = 1.0
     subjects: float = 0.0
