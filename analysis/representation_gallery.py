@@ -75,7 +75,7 @@ def _controls(part: pd.DataFrame) -> Iterator[tuple[str, Figure, str]]:
                 str(score),
                 _figure(control_scores(rows)),
                 "The probe beside its controls on the same folds, with 95% intervals; on the right the probe less "
-                "each control, from the same resamples. Controls whose interval does not lie above 0 are as good.",
+                "each control, in pairs. Controls whose interval does not lie above 0 are as good.",
             )
 
 

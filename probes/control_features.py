@@ -71,6 +71,22 @@ class TextFeatures:
         return of_train.toarray(), vectorizer.transform(self._texts[test]).toarray()
 
 
+class LayerOfFold:
+    """Activations of the layer that each fold chose.
+
+    Args:
+        rows: [F], for each fold the activations [n, d] of its layer.
+    """
+
+    def __init__(self, rows: Sequence[Array]) -> None:
+        self._rows = rows
+
+    def __call__(self, fold: int, train: Array, test: Array) -> tuple[Array, Array]:
+        """Features of the training and of the test rows, [n, d] and [m, d]."""
+        rows = self._rows[fold]
+        return rows[train].astype(np.float64), rows[test].astype(np.float64)
+
+
 class RandomDirections:
     """Activations of each fold's layer, standardised on its training rows, along random directions.
 

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from . import scores
-from .device import resolve_device
+from .device import fewer_threads, resolve_device
 from .fold_fit import in_spreads
 from .fold_fits import KINDS
 from .layers import item_activations, known_probe, progress_bar, sweep_run
@@ -139,7 +138,7 @@ def learning_curve(
     shape = (len(wanted), repeats, len(rows.y))
     predictions, deviations = np.empty(shape), np.empty(shape)
     folds, at = rows.folds, resolve_device(device, caller="learning_curve")
-    with threadpool_limits(1, user_api="blas"), progress_bar("fitting to fewer rows", progress) as report:
+    with fewer_threads(len(rows.y)), progress_bar("fitting to fewer rows", progress) as report:
         for fold, test in enumerate(folds.test):
             train, features = folds.train(fold), read[swept.nested_layers[fold]].astype(np.float64)
             for number, size in enumerate(wanted):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from .device import fewer_threads
 from .fold_fit import in_spreads
 from .folds import Folds, inner_blocks
 from .linear import RIDGE_PENALTIES
@@ -37,6 +37,8 @@ class OutOfFold:
             the test rows.
         penalties: [F], as chosen.
         n_features: [F], those that vary in the training rows.
+        left_out: [n, U], deviations by fits without one unit of training rows (in the unit's own fold the same), which
+            `jackknife` takes; None where no units were given.
     """
 
     predictions: Array
@@ -44,6 +46,7 @@ class OutOfFold:
     inner: Array
     penalties: Array
     n_features: Array
+    left_out: Array | None
 
 
 def nested_ridge(
@@ -54,6 +57,8 @@ def nested_ridge(
     penalties: Sequence[float] = RIDGE_PENALTIES,
     scale: bool = True,
     strengths: Array | None = None,
+    units: Array | None = None,
+    device: str = "cpu",
 ) -> OutOfFold:
     """Predict each row by a ridge regression on the rows outside its fold.
 
@@ -65,15 +70,17 @@ def nested_ridge(
         scale: divide each feature by its standard deviation over the training rows; otherwise they are only centred.
         strengths: [q], multiplied into the scaled features: a feature of strength s has a penalty of s^-2 times that of
             one of strength 1.
+        units: [n] unit of each row as 0, 1, ..., for fits without one unit (`jackknife_units`); None makes none.
+        device: where torch decomposes.
 
     Returns:
         The predictions; where no feature varies, the mean of the training rows.
     """
     predictions, deviations = np.empty(len(y)), np.zeros(len(y))
     inner = np.full((len(folds.test), len(y)), np.nan)
+    left_out = None if units is None else np.zeros((len(y), int(units.max()) + 1))
     chosen, widths = np.empty(len(folds.test)), np.empty(len(folds.test), dtype=np.int64)
-    # Problems this small are slower on threads that wait for each other.
-    with threadpool_limits(1, user_api="blas"):
+    with fewer_threads(len(y)):
         for fold, test in enumerate(folds.test):
             train = folds.train(fold)
             of_train, of_test = features(fold, train, test) if callable(features) else (features[train], features[test])
@@ -86,13 +93,20 @@ def nested_ridge(
             if not varies.any():
                 predictions[test], inner[fold, train], chosen[fold] = target.mean(), target.mean(), np.nan
                 continue
-            path = RidgePath.of(scaler.apply(of_train))
+            path = RidgePath.of(scaler.apply(of_train), device=device)
             blocks = inner_blocks(None if folds.group_codes is None else folds.group_codes[train])
             best = smallest_error(path.held_out_errors(target, penalties, blocks))
             chosen[fold] = np.asarray(penalties)[best[0]]
-            predictions[test] = path.predict(path.coordinates(scaler.apply(of_test)), target, chosen[[fold]])[:, 0]
+            coordinates = path.coordinates(scaler.apply(of_test))
+            predictions[test] = path.predict(coordinates, target, chosen[[fold]])[:, 0]
             spread = path.spread(target, chosen[[fold]])
             deviations[test] = in_spreads(predictions[test, None] - target.mean(), spread)[:, 0]
+            if units is not None and left_out is not None:
+                left_out[test] = deviations[test, None]
+                trained, member = np.unique(units[train], return_inverse=True)
+                if len(trained) > 1:  # a single unit cannot be left out: nothing would be trained on
+                    without = path.left_out(coordinates, target[:, 0], chosen[fold], member)
+                    left_out[np.ix_(test, trained)] = in_spreads(*without)
             residuals = path.held_out_residuals(target, chosen[[fold]], blocks)
             inner[fold, train] = (target - residuals)[:, 0]
-    return OutOfFold(predictions, deviations, inner, chosen, widths)
+    return OutOfFold(predictions, deviations, inner, chosen, widths, left_out)

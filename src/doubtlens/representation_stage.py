@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .probes import SavedProbe
     from .stages import Loaded
 
-__all__ = ["TABLES", "Asked", "represent", "representation_tables"]
+__all__ = ["TABLES", "Asked", "left_out", "represent", "representation_tables"]
 
 TABLES = ("controls", "learning", "two_targets", "lens", "rsa", "interventions", "transfer", "geometry")
 # The nucleus and top-k measures of every layer would take most of the time and tell the same.
@@ -85,6 +85,15 @@ def representation_tables(output: Path, records: Mapping[str, Record]) -> dict[s
     return {kind: pd.concat(found[kind], ignore_index=True) for kind in TABLES if kind in found}
 
 
+def left_out(records: Mapping[str, Record], run: str) -> dict[str, str]:
+    """Say what could not be made of a run, and why."""
+    found: dict[str, str] = {}
+    for key, record in records.items():
+        if key.startswith(f"{run}."):
+            found |= record.details.get("skipped", {})
+    return found
+
+
 def _of_run(pipeline: Pipeline, asked: Asked, probed: Record) -> dict[str, Record]:
     settings, common = pipeline.study.representation, _inputs(pipeline, asked)
     records = {}
@@ -103,7 +112,8 @@ def _of_run(pipeline: Pipeline, asked: Asked, probed: Record) -> dict[str, Recor
         step("probes", wanted, lambda: _probe_tables(pipeline, asked, untrained))
     if settings.logit_lens and "resid_post" in pipeline.study.capture.sites:
         step("lens", {}, lambda: _lens(pipeline, asked))
-    if settings.interventions.enabled and pipeline.study.probes.position == "last":
+    movable = _site(pipeline, pipeline.study.capture.sites).startswith("resid_")
+    if settings.interventions.enabled and movable and pipeline.study.probes.position == "last":
         wanted = {"interventions": settings.interventions.model_dump(mode="json"), "layers": probed.fingerprint}
         step("interventions", wanted, lambda: _interventions(pipeline, asked))
     return records
@@ -149,10 +159,11 @@ def _probe_tables(pipeline: Pipeline, asked: Asked, untrained: Path | None) -> M
     twin = None if untrained is None else open_run(untrained)
     parts = _Parts(pipeline, asked)
     for target, scoring in _targets(pipeline, run):
-        chosen = {"scoring": scoring, **common, "n_bootstrap": probes.n_bootstrap}
+        chosen = {"scoring": scoring, **common}
         if settings.controls:
             parts.add("controls", f"{target} {scoring}", probe_controls, run, target, untrained=twin, **chosen)
         if settings.learning_curve:
+            chosen["n_bootstrap"] = probes.n_bootstrap
             parts.add("learning", f"{target} {scoring}", learning_curve, run, target, **chosen)
     drawn = {"n_permutations": probes.n_permutations, "n_bootstrap": probes.n_bootstrap}
     if settings.two_targets and {HUMAN, CORRECT} <= set(probes.targets):
@@ -164,10 +175,9 @@ def _probe_tables(pipeline: Pipeline, asked: Asked, untrained: Path | None) -> M
 
 def _lens(pipeline: Pipeline, asked: Asked) -> Made:
     from .extract import open_run
-    from .extract.readout import ReadoutError
     from .probes import logit_lens
 
-    parts = _Parts(pipeline, asked, refused=(ReadoutError,))
+    parts = _Parts(pipeline, asked)
     run = open_run(asked.path)
     measures = [
         name for name in LENS_MEASURES if any(s.startswith("label") for s in run.scorings) or "choice" not in name
@@ -276,13 +286,14 @@ def _transfer(pipeline: Pipeline, asked: Sequence[Asked]) -> Made:
 
 
 class _Parts:
-    """The tables that one step makes, each drawn from a stream of its own; what cannot be made is named."""
+    """The tables that one step makes, each drawn from a stream of its own.
 
-    def __init__(self, pipeline: Pipeline, asked: Asked | None, refused: tuple[type[Exception], ...] = ()) -> None:
-        from .probes.folds import TargetError
+    What is refused (too few items, a single class, an architecture without a readout) is left out and named in the
+    record and in the report: hours of other parts are not thrown away for it.
+    """
 
+    def __init__(self, pipeline: Pipeline, asked: Asked | None) -> None:
         self.pipeline, self.asked = pipeline, asked
-        self.refused: tuple[type[Exception], ...] = (TargetError, *refused)
         self.tables: dict[str, list[pd.DataFrame]] = {}
         self.skipped: dict[str, str] = {}
         self.outputs: list[Path] = []
@@ -294,7 +305,7 @@ class _Parts:
             rng = child_generator(self.pipeline.study.seed, "probe", self.asked.name)
         try:
             table = make(*args, **settings, rng=rng)
-        except self.refused as reason:
+        except ValueError as reason:
             self.skipped[name] = str(reason)
             self.pipeline.say(f"[dim]        left out: {escape(name)}: {escape(str(reason))}[/dim]")
         else:

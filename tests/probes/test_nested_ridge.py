@@ -7,6 +7,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from doubtlens.probes.folds import outer_folds
+from doubtlens.probes.jackknife import jackknife_units
 from doubtlens.probes.nested_ridge import nested_ridge
 
 PENALTIES = [0.1, 10.0, 1000.0]
@@ -103,3 +104,25 @@ def test_the_test_fold_is_never_seen():
     other = nested_ridge(features, poisoned, folds)
     np.testing.assert_array_equal(other.predictions[test], honest.predictions[test])
     assert not np.allclose(np.delete(other.predictions, test), np.delete(honest.predictions, test))
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_fits_without_a_unit_are_made_anew_with_the_penalty_kept(grouped):
+    features, y, groups = made(n=27)
+    folds = folds_of(y, groups if grouped else None, n_splits=3)
+    units = jackknife_units(folds)
+    found = nested_ridge(features, y, folds, penalties=PENALTIES, units=units)
+    assert found.left_out.shape == (27, 9 if grouped else 27)
+    for fold, test in enumerate(folds.test):
+        train = folds.train(fold)
+        scaler = StandardScaler().fit(features[train])
+        rows, new = scaler.transform(features[train]), scaler.transform(features[test])
+        for unit in range(units.max() + 1):
+            kept = units[train] != unit
+            if kept.all():
+                np.testing.assert_array_equal(found.left_out[test, unit], found.deviations[test])
+                continue
+            model = Ridge(found.penalties[fold]).fit(rows[kept], y[train][kept])
+            expected = (model.predict(new) - y[train][kept].mean()) / model.predict(rows).std()
+            np.testing.assert_allclose(found.left_out[test, unit], expected, rtol=1e-6, atol=1e-8)
+    assert nested_ridge(features, y, folds).left_out is None
