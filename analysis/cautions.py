@@ -14,6 +14,7 @@
 | ties | options that share the highest score: the first of them counts as chosen |
 | undefined | measures without a correlation, and why |
 | excluded | items that were left out, and why |
+| left_out | what could not be asked of a run's probes, and why |
 | numerical_noise | a 16-bit forward pass, and how far its numbers are from float32 |
 
 Those of intervals and tests (few_draws, shared_model, few_clusters, independent_items, few_pairs, unmatched_items,
@@ -87,7 +88,9 @@ def cautions(tables: Tables, runs: Runs) -> list[Caution]:
         _ties,
         _undefined,
     )
-    told_of = chain.from_iterable([*(maker(tables) for maker in makers), _excluded(runs), _numerical_noise(runs)])
+    told_of = chain.from_iterable(
+        [*(maker(tables) for maker in makers), _excluded(runs), _left_out(runs), _numerical_noise(runs)]
+    )
     found = [Caution(code, grade, f"{_where(place)}{text}", *place) for code, grade, text, place in told_of]
     return [caution for grade in ("serious", "note") for caution in found if caution.grade == grade]
 
@@ -299,6 +302,13 @@ def _excluded(runs: Runs) -> Warned:
             found[(run.get("dataset"), text)] = None
     for dataset, text in found:
         yield "excluded", "note", text, (dataset, None)
+
+
+def _left_out(runs: Runs) -> Warned:
+    for run in runs:
+        for part, reason in (run.get("left_out") or {}).items():
+            place = (run.get("dataset"), run.get("prompt"))
+            yield "left_out", "note", f"Left out for {run.get('model', 'the model')}, {part}: {reason}", place
 
 
 def _numerical_noise(runs: Runs) -> Warned:

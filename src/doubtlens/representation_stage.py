@@ -159,12 +159,12 @@ def _probe_tables(pipeline: Pipeline, asked: Asked, untrained: Path | None) -> M
     twin = None if untrained is None else open_run(untrained)
     parts = _Parts(pipeline, asked)
     for target, scoring in _targets(pipeline, run):
-        chosen = {"scoring": scoring, **common}
+        chosen, label = {"scoring": scoring, **common}, " ".join(filter(None, (target, scoring)))
         if settings.controls:
-            parts.add("controls", f"{target} {scoring}", probe_controls, run, target, untrained=twin, **chosen)
+            parts.add("controls", label, probe_controls, run, target, untrained=twin, **chosen)
         if settings.learning_curve:
             chosen["n_bootstrap"] = probes.n_bootstrap
-            parts.add("learning", f"{target} {scoring}", learning_curve, run, target, **chosen)
+            parts.add("learning", label, learning_curve, run, target, **chosen)
     drawn = {"n_permutations": probes.n_permutations, "n_bootstrap": probes.n_bootstrap}
     if settings.two_targets and {HUMAN, CORRECT} <= set(probes.targets):
         parts.add("two_targets", "", two_targets, run, HUMAN, CORRECT, **common, **drawn)

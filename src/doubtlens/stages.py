@@ -23,7 +23,7 @@ from .extract.names import unknown_name
 from .pipeline import Made, Pipeline
 from .questions import load_questions, run_name
 from .records import Record, child_generator
-from .representation_stage import Asked, representation_tables
+from .representation_stage import Asked, left_out, representation_tables
 from .settings import CheckpointSettings, QuestionSettings, Study
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _analyze(pipeline: Pipeline, runs: Sequence[Path], represented: Mapping[str,
         pairs=[
             {"name": pair.display_name, "base": pair.base, "instruct": pair.instruct} for pair in pipeline.study.pairs
         ],
-        runs=[_known(path) for path in runs],
+        runs=[_known(path) | {"left_out": left_out(represented, path.stem)} for path in runs],
     )
     return Made(findings.save(pipeline.output / "findings"))
 

@@ -128,11 +128,14 @@ def test_what_the_data_cannot_support_is_left_out_by_name(settings, items_file, 
     bare = tmp_path / "bare.jsonl"
     bare.write_text("".join(json.dumps({**line, "answer": None, "respondents": None}) + "\n" for line in lines))
     settings |= {"output": str(tmp_path / "bare"), "questions": [{**settings["questions"][0], "items": str(bare)}]}
-    settings["representation"] = {"untrained": False, "learning_curve": False, "interventions": {"enabled": False}}
-    result = run_study(settings, stages=["extract", "probe", "represent"], progress=False)
-    skipped = record(result, "tiny.bare.two_shot.probes")["details"]["skipped"]
-    assert list(skipped) == ["two_targets"]
+    settings["representation"] = {"untrained": False, "logit_lens": False, "interventions": {"enabled": False}}
+    settings["questions"][0]["limit"] = 12  # so few that no number of options can be compared
+    result = run_study(settings, progress=False)
+    skipped = record(result, "tiny.bare-12.two_shot.probes")["details"]["skipped"]
+    assert list(skipped) == ["two_targets", "rsa"]
     assert "correct" in skipped["two_targets"]
-    assert set(pd.read_parquet(result.output / "tiny.bare.two_shot.controls.parquet")["target"]) == {
-        "human_entropy_normalized"
-    }
+    controls = pd.read_parquet(result.output / "tiny.bare-12.two_shot.controls.parquet")
+    assert set(controls["target"]) == {"human_entropy_normalized"}
+    told = [warning.text for warning in result.findings.warnings if warning.code == "left_out"]
+    assert len(told) == 2
+    assert all(reason in text for reason, text in zip(skipped.values(), told, strict=True))
