@@ -61,6 +61,7 @@ class Scenario:
         grouped: whether the sweep is told the subjects.
         constant: the target is the same for all items of a subject.
         wrong: permutations exchange what is not exchangeable.
+        folds: how many outer folds.
     """
 
     population: Population
@@ -73,6 +74,7 @@ class Scenario:
     grouped: bool = True
     constant: bool = False
     wrong: bool = False
+    folds: int = 10
 
     def draw(self, rng: np.random.Generator) -> tuple[Study, Floats]:
         """Draw a study and its target."""
@@ -84,10 +86,8 @@ class Scenario:
 
     def sweep(self, study: Study, target: Floats, rng: np.random.Generator, **settings: Any) -> LayerSweep:
         """Sweep a study."""
-        groups = study.subject if self.grouped else None
-        return sweep(
-            study.activations, target, groups=groups, kind=self.kind, permute=self.permute, rng=rng, **settings
-        )
+        settings |= {"groups": study.subject if self.grouped else None, "n_splits": self.folds}
+        return sweep(study.activations, target, kind=self.kind, permute=self.permute, rng=rng, **settings)
 
     def told(self) -> dict[str, Any]:
         """What to say of it in the results."""
@@ -98,20 +98,20 @@ def _signals() -> dict[str, Scenario]:
     rows, binary = Population(strength=0.5), Population(strength=0.6)
     clustered, sorted_ = Population(strength=0.5, subjects=0.2), Population(strength=0.6, subjects=0.2)
     return {
-        "rows": Scenario(rows, 300),
-        "rows, weak": Scenario(Population(strength=0.3), 300),
-        "rows, none": Scenario(Population(strength=0.0), 300),
+        "rows": Scenario(rows, 200),
+        "rows, weak": Scenario(Population(strength=0.3), 200),
+        "rows, none": Scenario(Population(strength=0.0), 200),
         "rows, more features than rows": Scenario(Population(n_layers=4, n_features=200, best=2, strength=0.6), 150),
         "rows, size confounded": Scenario(Population(strength=0.5, confound=0.5, sized=0.5), 300),
-        "40 subjects": Scenario(clustered, 320, 40),
-        "20 subjects": Scenario(clustered, 320, 20),
-        "11 uneven subjects": Scenario(clustered, 320, 11, even=False),
-        "rows, binary": Scenario(binary, 300, cut=0.3),
-        "rows, binary, weak": Scenario(Population(strength=0.35), 300, cut=0.3),
-        "rows, binary, mass-mean": Scenario(binary, 300, cut=0.3, kind="mass_mean"),
-        "rows, binary, logistic": Scenario(binary, 300, cut=0.3, kind="logistic"),
-        "40 subjects, binary": Scenario(sorted_, 320, 40, cut=0.3),
-        "11 uneven subjects, binary": Scenario(sorted_, 320, 11, even=False, cut=0.3),
+        "40 subjects": Scenario(clustered, 200, 40),
+        "20 subjects": Scenario(clustered, 200, 20),
+        "11 uneven subjects": Scenario(clustered, 220, 11, even=False),
+        "rows, binary": Scenario(binary, 200, cut=0.3),
+        "rows, binary, weak": Scenario(Population(strength=0.35), 200, cut=0.3),
+        "rows, binary, mass-mean": Scenario(binary, 200, cut=0.3, kind="mass_mean"),
+        "rows, binary, logistic": Scenario(binary, 200, cut=0.3, kind="logistic"),
+        "40 subjects, binary": Scenario(sorted_, 200, 40, cut=0.3),
+        "11 uneven subjects, binary": Scenario(sorted_, 220, 11, even=False, cut=0.3),
     }
 
 
@@ -275,7 +275,7 @@ def size(scenario: Scenario, runs: int, seed: Sequence[int], n_permutations: int
         study, target = scenario.draw(rng)
         tested = scenario.sweep(study, target, rng, n_permutations=n_permutations, n_bootstrap=1).table
         table = probe_controls(
-            SimulatedRun(study, rng), target, n_random=2, n_bootstrap=500, progress=False, device="cpu", rng=rng
+            SimulatedRun(study, rng), target, n_random=2, progress=False, device="cpu", rng=rng
         ).set_index("control")  # fmt: skip
         own = table.loc["options_and_length"]
         found.append(
