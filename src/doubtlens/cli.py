@@ -75,7 +75,7 @@ def probe(study: StudyFile, redo: Redo = False, quiet: Quiet = False, debug: Deb
 
 @app.command()
 def represent(study: StudyFile, redo: Redo = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Only ask more of the probes: controls, both targets, other runs, interventions."""
+    """Only ask more of the probes than their score."""
     _run(study, ("represent",), ("represent",) * redo, quiet, debug)
 
 

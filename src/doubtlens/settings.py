@@ -257,7 +257,7 @@ class RepresentationSettings(Section):
         True, description="Whether an untrained model of the same architecture is run as one of the controls."
     )
     learning_curve: bool = Field(True, description="The score of probes that are fitted to fewer items.")
-    two_targets: bool = Field(True, description="Human entropy and correctness at once: one direction or two?")
+    two_targets: bool = Field(True, description="Whether human entropy and correctness are one direction or two.")
     similarity: bool = Field(True, description="The geometry of each layer beside that of people's answers.")
     logit_lens: bool = Field(True, description="The output measures as each layer's residual stream has them.")
     transfer: bool = Field(True, description="Probes of one run on another: prompt, dataset, base and instruct.")

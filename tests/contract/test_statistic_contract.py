@@ -24,9 +24,11 @@ from doubtlens.analysis.calibration import calibration, calibration_by_subject
 from doubtlens.analysis.ceiling import reliability_ceiling
 from doubtlens.analysis.correlation import METHODS
 from doubtlens.analysis.curve import compare_layers
+from doubtlens.analysis.dose_response import dose_response
 from doubtlens.analysis.human_calibration import human_calibration
 from doubtlens.analysis.incremental import incremental_r2
 from doubtlens.analysis.jsd_shift import jsd_shift, shift_histogram
+from doubtlens.analysis.lens import lens_curve
 from doubtlens.analysis.multiple_tests import adjust_p_values
 from doubtlens.analysis.overview import answers, dataset_facts, empty_nuclei, positions
 from doubtlens.analysis.permutation import max_statistic_test
@@ -97,6 +99,30 @@ def make_predicted(n=60, groups=("base", "instruct")):
     rng, y = np.random.default_rng(8), table["human_entropy_normalized"]
     made = {name: 0.5 * y + 0.1 * rng.normal(size=len(table)) for name in ("probe", "measures", "probe_and_measures")}
     return table.assign(**{f"{name}_human_entropy_normalized": values for name, values in made.items()})
+
+
+def make_lens(n=60, groups=("base", "instruct")):
+    """Signals as two layers have them, beside the answers of the whole model."""
+    table = make_signals(n, groups)
+    table = table.assign(final_correct=table["correct"])
+    early = {name: np.random.default_rng(9).permutation(table[name]) for name in MEASURES}
+    return pd.concat([table.assign(layer=0, **early), table.assign(layer=1)], ignore_index=True)
+
+
+def make_moved(n=20, groups=("base", "instruct")):
+    """What one step of a probe, two of random directions, and none give for every item."""
+    rng = np.random.default_rng(10)
+    conditions = pd.DataFrame(
+        {
+            "mode": ["none", "add", "add", "add"],
+            "direction": ["none", "probe", "random", "random"],
+            "draw": [np.nan, np.nan, 0.0, 1.0],
+            "dose": [0.0, 1.0, 1.0, 1.0],
+        }
+    )
+    items = pd.DataFrame({"model": np.repeat(groups, n), "item": np.tile(np.arange(n), len(groups))})
+    table = items.merge(conditions, how="cross")
+    return table.assign(layer=3, target="correct", total_entropy=rng.uniform(size=len(table)).round(2))
 
 
 def make_datasets(n=60, groups=("a", "b")):
@@ -323,6 +349,28 @@ STATISTICS = {
         )
         for method in METHODS
     },
+    "lens_curve": Labelled(
+        lens_curve,
+        (MEASURES,),
+        seeded(n_bootstrap=20, n_permutations=20),
+        make_lens,
+        drawn=("p", "p_max", "correct_p", "correct_p_max"),
+        scaled=("mean",),
+        neutral={"correct_auroc": 0.5},
+        undefined=("human_spearman", "p"),
+        refused=r"{number} at layer \d column given to .* must be finite. Got inf at row \d+ \(item {item!r}",
+        excused={"missing": "paired", "affine": "mean", "one_class": "final"},
+    ),
+    "dose_response": Labelled(
+        dose_response,
+        (),
+        seeded(n_bootstrap=20),
+        make_moved,
+        number="total_entropy",
+        needs="dose",
+        says=lambda result: (result["direction"] != "probe") | result["note"].notna(),
+        excused={**MEASURELESS, "missing": "paired", "one_class": "moved", "twice": "conditions", "finite": "draws"},
+    ),
     "incremental_r2": Labelled(
         incremental_r2,
         (),
@@ -571,6 +619,9 @@ KEYS = (
     "coverage",
     "position",
     "layer",
+    "mode",
+    "direction",
+    "draw",
 )
 CHECKS = set()
 

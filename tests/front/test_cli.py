@@ -35,7 +35,7 @@ def test_version_and_help(call):
     assert (result.exit_code, result.stdout) == (0, f"doubtlens {doubtlens.__version__}\n")
     result = call("--help")
     assert result.exit_code == 0
-    for command in ("run", "extract", "probe", "analyze", "report", "items", "checkpoints", "inspect"):
+    for command in ("run", "extract", "probe", "represent", "analyze", "report", "items", "checkpoints", "inspect"):
         assert re.search(rf"^  {command} +\S", result.stdout, re.MULTILINE)
     assert "..." not in result.stdout.split("Commands:")[1]  # every summary fits on its line
 

@@ -156,7 +156,7 @@ def test_changed_analysis_redoes_the_analysis_alone(settings, calls):
 
 def test_changed_seed_redoes_all_that_draws(settings, calls):
     settings["seed"] = 4
-    run_study(settings, stages=STAGES[:3], progress=False)
+    run_study(settings, stages=STAGES[:4], progress=False)
     assert calls == {"signals": 2, "find": 1}
 
 
