@@ -28,7 +28,7 @@ from .folds import Folds, inner_blocks, is_binary
 from .nested_ridge import OutOfFold, nested_ridge
 from .output_columns import MeasureFeatures
 from .sweep import LayerSweep
-from .sweep_record import _sigmoid
+from .sweep_record import sigmoid_through
 
 Array = np.ndarray
 
@@ -147,5 +147,5 @@ def _probabilities(found: OutOfFold, y: Array, folds: Folds) -> Array:
     probabilities = np.empty(len(y))
     for fold, test in enumerate(folds.test):
         train = folds.train(fold)
-        probabilities[test] = _sigmoid(found.inner[fold, train], y[train], found.predictions[test])
+        probabilities[test] = sigmoid_through(found.inner[fold, train], y[train], found.predictions[test])
     return probabilities

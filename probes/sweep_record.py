@@ -86,7 +86,7 @@ class TargetRecord:
         if self.probabilities is not None:
             observed = fit.test[:, 0]
             if held_out is not None:
-                observed = _sigmoid(held_out, self.target[self.folds.train(fold)], observed)
+                observed = sigmoid_through(held_out, self.target[self.folds.train(fold)], observed)
             self.probabilities[layer, rows] = observed
         # Strictly less: of equal layers the first stays.
         better = fit.inner_error < self.least_error[fold]
@@ -212,7 +212,7 @@ class TargetRecord:
         return "; ".join(notes) or None
 
 
-def _sigmoid(held_out: Array, labels: Array, new: Array) -> Array:
+def sigmoid_through(held_out: Array, labels: Array, new: Array) -> Array:
     """Probabilities [k] for new predictions, by a logistic curve through held-out training predictions.
 
     Platt 1999 on rows that the predicting model had not seen. Where the curve would fall (held-out

@@ -14,7 +14,7 @@ from doubtlens.probes import fold_fits
 from doubtlens.probes.folds import TargetError, inner_blocks, outer_folds, permutation_drawer
 from doubtlens.probes.linear import LogisticProbe, RidgeProbe
 from doubtlens.probes.sweep import sweep, sweep_targets
-from doubtlens.probes.sweep_record import _sigmoid
+from doubtlens.probes.sweep_record import sigmoid_through
 
 PENALTIES = [1.0, 30.0, 1000.0]
 
@@ -418,10 +418,10 @@ def test_probabilities_come_from_held_out_predictions():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000).astype(float)
     log_odds = 2 * (2 * labels - 1) + 2 * rng.standard_normal(20_000)  # their true slope is 1, offset 0
-    assert np.allclose(_sigmoid(5 + 3 * log_odds, labels, 5 + 3 * np.array([-1, 0, 1])), [0.27, 0.5, 0.73], atol=0.03)
+    assert np.allclose(sigmoid_through(5 + 3 * log_odds, labels, 5 + 3 * np.array([-1, 0, 1])), [0.27, 0.5, 0.73], atol=0.03)
     # Held-out predictions that run against the labels, or are all alike, say nothing but the base rate.
-    assert np.allclose(_sigmoid(-log_odds, labels, np.array([-1.0, 1.0])), labels.mean())
-    assert np.allclose(_sigmoid(np.ones(20_000), labels, np.array([-1.0, 1.0])), labels.mean())
+    assert np.allclose(sigmoid_through(-log_odds, labels, np.array([-1.0, 1.0])), labels.mean())
+    assert np.allclose(sigmoid_through(np.ones(20_000), labels, np.array([-1.0, 1.0])), labels.mean())
 
 
 # --- bad input ------------------------------------------------------------------------------------------
