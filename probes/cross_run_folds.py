@@ -51,13 +51,24 @@ class CrossRunFolds:
         test: of each run, its rows in each fold of its family, ascending; a fold may be empty in one of its runs.
         units: of each run [n], the unit of each row in a jackknife (`jackknife.jackknife_units`), numbered alike in all
             runs of a family: what is left out of testing in one run is left out of training in another.
+        family: number of the family of each run.
+        stratified: of each run, whether every fold has the same share of both classes.
         notes: of each run, why there are fewer folds than asked for, or None.
     """
 
     links: list[Array]
     test: list[tuple[Array, ...]]
     units: list[Array]
+    family: Array
+    stratified: list[bool]
     notes: list[str | None]
+
+    def fold_of(self, run: int) -> Array:
+        """Fold of each row of a run."""
+        numbers = np.empty(len(self.links[run]), dtype=np.int64)
+        for fold, rows in enumerate(self.test[run]):
+            numbers[rows] = fold
+        return numbers
 
     def linked(self, first: int, second: int) -> bool:
         """Whether two runs have rows that are linked."""
@@ -86,6 +97,7 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
     links = _links(runs, family)
     test: list[tuple[Array, ...]] = [()] * len(runs)
     units: list[Array] = [np.empty(0, dtype=np.int64)] * len(runs)
+    stratified = [False] * len(runs)
     notes: list[str | None] = [None] * len(runs)
     for number in np.unique(family):
         members = np.flatnonzero(family == number).tolist()
@@ -110,8 +122,8 @@ def cross_run_folds(runs: Sequence[RunRows], *, n_splits: int, seed: int) -> Cro
         for place, member in enumerate(members):
             test[member] = _part(folds, starts[place], starts[place + 1])
             units[member] = together_units[starts[place] : starts[place + 1]]
-            notes[member] = folds.note
-    return CrossRunFolds(links, test, units, notes)
+            stratified[member], notes[member] = folds.stratified, folds.note
+    return CrossRunFolds(links, test, units, family, stratified, notes)
 
 
 def question_keys(items: pd.DataFrame) -> list[Hashable]:

@@ -10,7 +10,9 @@
    diagonal these are mean and spread over the training rows, as in `sweep_record`. A change of the activations' mean or
    scale from run to run moves all predictions alike and costs nothing here; it costs r2, which takes predictions as
    they are.
-5. Intervals are those of `jackknife`: units (groups, or rows) are left out of testing and, where the runs are linked,
+5. Null: the test target is permuted. In linked runs the items' targets are permuted in all of them alike, and training
+   and all choices are repeated; a probe of other items has not seen what is permuted, and stays as it is.
+6. Intervals are those of `jackknife`: units (groups, or rows) are left out of testing and, where the runs are linked,
    of training.
 """
 
@@ -25,8 +27,9 @@ import pandas as pd
 
 from . import scores
 from .cross_run_folds import RunRows, cross_run_folds, question_keys
+from .cross_run_permutations import permuted_targets
 from .device import fewer_threads, resolve_device
-from .folds import Folds, TargetError, check_target, is_binary, name_rows, permutation_drawer
+from .folds import TargetError, check_target, is_binary, name_rows
 from .jackknife import jackknife_interval
 from .layers import RunTarget, item_activations, progress_bar, run_groups, run_target
 from .linear import RIDGE_PENALTIES, check_penalties
@@ -60,7 +63,7 @@ def transfer_matrix(
     rescale: str = "train",
     n_splits: int = 10,
     penalties: float | Sequence[float] | None = None,
-    n_permutations: int = 1000,
+    n_permutations: int = 200,
     permute: str | None = None,
     missing: str = "drop",
     device: str = "auto",
@@ -85,7 +88,8 @@ def transfer_matrix(
         n_splits: as in `sweep.sweep_targets`.
         penalties: alpha of ridge, one or several to choose from; default 1 to 10^7.
         n_permutations: size of the null of `p`.
-        permute: "within" groups (default with groups), "groups" or "free"; see `folds.permutation_drawer`.
+        permute: "within" groups (default with groups), "groups" or "free"; see `permuted_targets` in
+            `cross_run_permutations`.
         missing: items whose target is missing: "drop" (counted) or "raise".
         device: where torch fits: `cpu`, `cuda`, ...; `auto` takes a GPU where there is one.
         progress: show a progress bar on stderr.
@@ -100,8 +104,8 @@ def transfer_matrix(
         or `auroc` for a 0/1 target), `score`, `ci_low`, `ci_high` (95 %, by `jackknife`; a probe that was fitted to
         all rows of another run is held fixed); `r2` (continuous targets: predictions as they are, against the mean of
         the test run's rows outside the fold, or of all its rows without folds; at most 1, below 0 where mean or scale
-        does not transfer); `p` (one-sided, the test target permuted, predictions held fixed), `permutation`,
-        `n_permutations`, `note`.
+        does not transfer); `p` (one-sided, the test target permuted; of linked runs both targets alike, before training
+        and all choices), `permutation`, `n_permutations`, `note`.
 
     Raises:
         ValueError: fewer than two runs, runs of one name, of different depth or width, an unknown name.
@@ -120,7 +124,9 @@ def transfer_matrix(
     seed = int(rng.integers(2**63))
     folds = cross_run_folds([side.rows for side in sides], n_splits=n_splits, seed=seed)
     where = resolve_device(device, caller="transfer_matrix")
-    fits = transfer_fits([side.rows for side in sides], folds)
+    rows_of = [side.rows for side in sides]
+    targets, schemes = permuted_targets(rows_of, folds, permute, n_permutations=n_permutations, rng=rng)
+    fits = transfer_fits(rows_of, folds, targets)
     largest = max(len(side.y) for side in sides)
     binary = all(is_binary(side.y) for side in sides)
     with progress_bar(f"transfer of {target}", progress) as report, fewer_threads(largest):
@@ -132,9 +138,7 @@ def transfer_matrix(
             if report is not None:
                 report(done + 1, len(layers))
     keys = {"target": target, "site": site, "position": position, "nested": layer == "nested", "rescale": rescale}
-    tests = [
-        _Test.of(side, folds.codes(at), folds.units[at], permute, n_permutations, rng) for at, side in enumerate(sides)
-    ]
+    tests = [_Test(targets[at], _count(folds.codes(at)), folds.units[at], schemes[at]) for at, side in enumerate(sides)]
     rows = []
     for a, first in enumerate(sides):
         for b, second in enumerate(sides):
@@ -216,61 +220,39 @@ class _Side:
 
 @dataclass(frozen=True, eq=False)
 class _Test:
-    """The test target of a run with its jackknife units and permutations, the same for every training run."""
+    """The test target of a run and its permutations [n, 1 + B], the same for every training run."""
 
-    y: Array
+    columns: Array
     n_groups: int | None
     units: Array
-    permuted: Array
     scheme: str
-
-    @classmethod
-    def of(
-        cls,
-        side: _Side,
-        codes: Array | None,
-        units: Array,
-        permute: str | None,
-        n_permutations: int,
-        rng: np.random.Generator,
-    ) -> _Test:
-        whole = Folds((np.arange(len(side.y)),), codes, stratified=False, note=None)
-        # Rows that are linked by a repeated question alone are no groups to stay within.
-        wanted = "free" if permute is None and side.rows.groups is None else permute
-        try:
-            scheme, draw = permutation_drawer(side.y, whole, wanted)
-        except TargetError as error:
-            error.add_note(f"in the run {side.name!r} given to transfer_matrix")
-            raise
-        permuted = np.column_stack([side.y[draw(rng)] for _ in range(n_permutations)])
-        return cls(side.y, whole.n_groups, units, permuted, scheme)
 
     def scored(self, fits: list[TransferFit], run: int, binary: bool, known: list[str | None]) -> dict[str, Any]:
         """Put the predictions of the fits together and score them."""
         numbers, units = np.unique(self.units, return_inverse=True)
-        n = len(self.y)
-        prediction, deviation, baseline = np.empty(n), np.empty(n), np.empty(n)
+        y = self.columns[:, 0]
+        n = len(y)
+        prediction, deviations, baseline = np.empty(n), np.empty(self.columns.shape), np.empty(n)
         left_out = np.empty((n, len(numbers)))
         for fit in fits:
             place = fit.part_of(run)
             assert place is not None
             rows, found = fit.parts[place].rows, fit.predictions[place]
-            prediction[rows], deviation[rows] = found.values, found.deviations
-            baseline[rows] = self.y[fit.parts[place].outside].mean()
-            left_out[rows] = found.deviations[:, None]
+            # A probe that knows no permutations is the same for all of them.
+            prediction[rows], deviations[rows] = found.values, found.deviations
+            baseline[rows] = y[fit.parts[place].outside].mean()
+            left_out[rows] = found.deviations[:, :1]
             shared, trained, tested = np.intersect1d(found.trained, numbers, return_indices=True)
             if len(shared):
                 left_out[np.ix_(rows, tested)] = found.left_out[:, trained]
-        y = self.y
         flat = all(fit.flat for fit in fits)
         score, low, high, p = (0.5 if binary else np.nan), np.nan, np.nan, np.nan
         if not flat:
-            score = float(scores.auroc(y[:, None], deviation[:, None])[0]) if binary else scores.pearson(y, deviation)
+            every = scores.auroc(self.columns, deviations) if binary else _pearson_columns(self.columns, deviations)
+            score = float(every[0])
         if not flat and not np.isnan(score):
-            low, high = jackknife_interval(y, deviation, left_out, units, binary=binary)
-            repeated = np.broadcast_to(deviation[:, None], self.permuted.shape)
-            columns = scores.auroc if binary else scores.pearson_columns
-            p = scores.p_value(score, columns(self.permuted, repeated))
+            low, high = jackknife_interval(y, deviations[:, 0], left_out, units, binary=binary)
+            p = scores.p_value(score, every[1:])
         notes = [note for note in known if note]
         if flat:
             notes.append("the training run's activations are the same in every row")
@@ -288,9 +270,19 @@ class _Test:
             "r2": r2,
             "p": p,
             "permutation": self.scheme,
-            "n_permutations": self.permuted.shape[1],
+            "n_permutations": self.columns.shape[1] - 1,
             "note": "; ".join(notes) or None,
         }
+
+
+def _pearson_columns(x: Array, y: Array) -> Array:
+    """Pearson correlation of columns; that of a constant column is 0, and NaN in the first."""
+    found = scores.pearson_columns(x, y)
+    return np.where(np.isnan(found) & (np.arange(len(found)) > 0), 0.0, found)
+
+
+def _count(codes: Array | None) -> int | None:
+    return None if codes is None else int(codes.max()) + 1
 
 
 def _named(runs: Mapping[str, Run] | Sequence[Run]) -> dict[str, Run]:
