@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from doubtlens.probes import RidgeProbe, probe_layers
 from doubtlens.probes.cross_run_folds import RunRows, cross_run_folds, question_keys
+from doubtlens.probes.cross_run_permutations import permuted_targets
 from doubtlens.probes.folds import TargetError
 from doubtlens.probes.jackknife import jackknife_interval
 from doubtlens.probes.layers import run_target
@@ -189,6 +190,34 @@ def test_a_pair_with_shared_items_equals_a_loop(rescale):
     assert [row["ci_low"], row["ci_high"]] == pytest.approx(interval, abs=1e-9)
 
 
+def test_the_null_of_a_pair_with_shared_items_equals_a_loop():
+    """Targets of both runs permuted alike, before the penalty is chosen and the probes are fitted."""
+    first, second = PlainRun(seed=1, strength=0.8), PlainRun(seed=1, prompt="chat", strength=0.8)
+    second.activations = second.activations + 0.5 * np.random.default_rng(3).standard_normal((2, 80, 12))
+    table = moved(runs=[first, second], penalties=[1.0, 100.0], n_permutations=12)
+    rng = np.random.default_rng(0)
+    seed = int(rng.integers(2**63))
+    subject = first.items["subject"].to_numpy()
+    rows = [RunRows("run", question_keys(run.items), subject, run.target()) for run in (first, second)]
+    folds = cross_run_folds(rows, n_splits=5, seed=seed)
+    (own, tested), schemes = permuted_targets(rows, folds, None, n_permutations=12, rng=rng)
+    assert schemes == ["within"] * 2
+    assert np.array_equal(own, tested)
+    scores = []
+    for y in own.T:
+        deviation = np.empty(80)
+        for test in folds.test[1]:
+            train = np.setdiff1d(np.arange(80), test)
+            probe = RidgeProbe([1.0, 100.0]).fit(first.residual(1)[train], y[train], groups=subject[train])
+            outside, values = (probe.predict(second.residual(1)[part]) for part in (train, test))
+            deviation[test] = (values - outside.mean()) / outside.std()
+        scores.append(np.corrcoef(y, deviation)[0, 1])
+    row = cell(table, "plain", "chat")
+    assert row["score"] == pytest.approx(scores[0], abs=1e-9)
+    assert row["p"] == pytest.approx((1 + np.sum(np.array(scores[1:]) >= scores[0])) / 13)
+    assert 1 / 13 < row["p"] < 1
+
+
 def test_a_pair_without_shared_items_equals_one_fit():
     first, second = PlainRun("one", seed=1), PlainRun("two", seed=2, n=50)
     probe = RidgeProbe([1.0, 30.0, 1e3]).fit(first.residual(1), first.target(), groups=first.items["subject"])
@@ -319,6 +348,76 @@ def test_the_order_of_options_makes_no_other_question():
     items = pd.DataFrame({"question": ["a?", "a?", "a?"], "options": [["x", "y"], ["y", "x"], ["x", "z"]]})
     first, second, third = question_keys(items)
     assert first == second != third
+
+
+# --- permutations ---------------------------------------------------------------------------------------
+
+
+def shared_rows():
+    """Two runs that share items 0 to 29 in another order, and have ten of their own each; a third of other items."""
+    rng, orders = np.random.default_rng(1), []
+    for own in (range(100, 110), range(200, 210)):
+        orders.append(rng.permutation([*range(30), *own]))
+    runs = [made_rows(order.tolist(), (order % 5).tolist(), seed) for seed, order in enumerate(orders)]
+    return [*runs, made_rows([f"other {row}" for row in range(20)], [row % 4 for row in range(20)], 7)]
+
+
+@pytest.mark.parametrize(("permute", "scheme"), [(None, "within"), ("free", "free")])
+def test_what_runs_share_is_permuted_alike(permute, scheme):
+    runs = shared_rows()
+    folds = cross_run_folds(runs, n_splits=4, seed=0)
+    columns, schemes = permuted_targets(runs, folds, permute, n_permutations=20, rng=np.random.default_rng(0))
+    assert schemes == [scheme] * 3
+    sources = []
+    for run, permuted in zip(runs, columns, strict=True):
+        assert np.array_equal(permuted[:, 0], run.target)
+        place = {value: row for row, value in enumerate(run.target)}
+        source = np.vectorize(place.get)(permuted)
+        assert all(sorted(column) == list(range(len(run.target))) for column in source.T)
+        same_group = (run.groups[source] == run.groups[:, None]).all()
+        assert same_group == (scheme == "within")
+        sources.append(
+            [{run.questions[row]: run.questions[of] for row, of in enumerate(column)} for column in source.T]
+        )
+    for first, second in zip(*sources[:2], strict=True):
+        shared = set(first) & set(second)
+        assert {first[question] for question in shared} == shared  # items of one run stay with those of one run
+        assert all(first[question] == second[question] for question in shared)
+    assert any(question != of for question, of in sources[0][1].items())
+
+
+def test_whole_groups_change_places():
+    # Two runs of the same items, constant in their subjects: only whole subjects can change places.
+    subject = [row // 4 for row in range(24)]
+    runs = [made_rows(list(range(24)), subject, 3) for _ in range(2)]
+    runs = [
+        RunRows(run.name, run.questions, run.groups, np.array(subject) * 10.0 + shift) for shift, run in enumerate(runs)
+    ]
+    folds = cross_run_folds(runs, n_splits=3, seed=0)
+    (one, other), schemes = permuted_targets(runs, folds, "groups", n_permutations=9, rng=np.random.default_rng(0))
+    assert schemes == ["groups"] * 2
+    assert np.array_equal(other, one + 1)
+    assert all((one[at : at + 4] == one[at]).all() for at in range(0, 24, 4))
+    assert (np.sort(one, axis=0) == np.sort(one[:, :1], axis=0)).all()
+    assert (one[:, 1:] != one[:, :1]).any()
+    with pytest.raises(
+        TargetError, match=r"permute='within' cannot change the target of the run 'run'.*permute='groups'"
+    ):
+        permuted_targets(runs, folds, "within", n_permutations=1, rng=np.random.default_rng(0))
+
+
+def test_stratified_folds_are_permuted_inside():
+    run = RunRows("run", list(range(40)), None, np.tile([0.0, 1.0], 20))
+    folds = cross_run_folds([run], n_splits=5, seed=0)
+    assert folds.stratified == [True]
+    (columns,), schemes = permuted_targets([run], folds, None, n_permutations=5, rng=np.random.default_rng(0))
+    assert schemes == ["within_fold"]
+    for rows in folds.test[0]:
+        assert (columns[rows].sum(axis=0) == columns[rows, 0].sum()).all()
+    with pytest.raises(TargetError, match=r"permute='within' needs groups, and there are none .* in 'run'"):
+        permuted_targets([run], folds, "within", n_permutations=1, rng=np.random.default_rng(0))
+    with pytest.raises(TargetError, match="permute parameter must be one of"):
+        permuted_targets([run], folds, "all", n_permutations=1, rng=np.random.default_rng(0))
 
 
 # --- bad input ------------------------------------------------------------------------------------------
