@@ -418,7 +418,9 @@ def test_probabilities_come_from_held_out_predictions():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000).astype(float)
     log_odds = 2 * (2 * labels - 1) + 2 * rng.standard_normal(20_000)  # their true slope is 1, offset 0
-    assert np.allclose(sigmoid_through(5 + 3 * log_odds, labels, 5 + 3 * np.array([-1, 0, 1])), [0.27, 0.5, 0.73], atol=0.03)
+    assert np.allclose(
+        sigmoid_through(5 + 3 * log_odds, labels, 5 + 3 * np.array([-1, 0, 1])), [0.27, 0.5, 0.73], atol=0.03
+    )
     # Held-out predictions that run against the labels, or are all alike, say nothing but the base rate.
     assert np.allclose(sigmoid_through(-log_odds, labels, np.array([-1.0, 1.0])), labels.mean())
     assert np.allclose(sigmoid_through(np.ones(20_000), labels, np.array([-1.0, 1.0])), labels.mean())
