@@ -167,7 +167,7 @@ def _probe_tables(pipeline: Pipeline, asked: Asked, untrained: Path | None) -> M
             parts.add("learning", label, learning_curve, run, target, **chosen)
     drawn = {"n_permutations": probes.n_permutations, "n_bootstrap": probes.n_bootstrap}
     if settings.two_targets and {HUMAN, CORRECT} <= set(probes.targets):
-        parts.add("two_targets", "", two_targets, run, HUMAN, CORRECT, **common, **drawn)
+        parts.add("two_targets", "", two_targets, run, HUMAN, CORRECT, n_halvings=5, **common, **drawn)
     if settings.similarity:
         parts.add("rsa", "", rsa, run, **where, n_permutations=1000, progress=pipeline.progress)
     return parts.made()
