@@ -137,7 +137,7 @@ def _depth(curve: pd.DataFrame, name: str, value: str, p: str, what: str) -> str
     last = curve.loc[curve["layer"].idxmax()]
     verdict = "" if best[p] < LEVEL else ", not distinguishable from none"
     found = curve[curve[p] < LEVEL]["layer"]
-    span = f"; layers {int(found.min())} to {int(found.max())} hold what stands out" if len(found) > 1 else ""
+    span = f"; {len(found)} layers stand out, from {int(found.min())} to {int(found.max())}" if len(found) > 1 else ""
     return (
         f"for {who(best)}, {name} is most related to {what} at layer {best['layer']}, "
         f"{estimate(best[value], best[f'{value}_ci_low'], best[f'{value}_ci_high'])} ({p_value(best[p])} against the "

@@ -177,7 +177,7 @@ def test_the_lens_tells_the_clearest_layer_and_the_output():
     ((_, text, _),) = told(behaviour_sentences.lens, rows)
     human, errors = text.split(" | ")
     assert "most related to human entropy (Spearman) at layer 1, −0.30 [−0.40, −0.20] (p = 0.010" in human
-    assert "at the output 0.20 [0.10, 0.30]; layers 1 to 2 hold what stands out" in human
+    assert "at the output 0.20 [0.10, 0.30]; 2 layers stand out, from 1 to 2" in human
     assert "not distinguishable from none" in errors
 
 
