@@ -39,7 +39,7 @@ def controls(tables: Tables) -> Warned:
         yield (
             "control_as_good",
             "serious",
-            f"The score of a probe is not distinguishable from that of something simpler ({told(rows, tell)}). With these "
-            "items it is no evidence that the residual stream holds more about the target than that.",
+            f"The score of a probe is not distinguishable from that of something simpler ({told(rows, tell)}). With "
+            "these items it is no evidence that the residual stream holds more about the target than that.",
             place,
         )
