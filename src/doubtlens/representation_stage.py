@@ -263,12 +263,12 @@ def _transfer(pipeline: Pipeline, asked: Sequence[Asked]) -> Made:
     from .probes import geometry, transfer_matrix
 
     study = pipeline.study
-    runs = {run.name: open_run(run.path) for run in asked}
+    runs = [open_run(run.path) for run in asked]
     parts = _Parts(pipeline, None)
     for together in _of_one_architecture(runs):
-        where = _where(pipeline, next(iter(together.values())))
+        where = _where(pipeline, together[0])
         for target in study.probes.targets:
-            able = {name: run for name, run in together.items() if _known(run, target)}
+            able = [run for run in together if _known(run, target)]
             if len(able) > 1:
                 parts.add(
                     "transfer", target, transfer_matrix, able, target, **where, n_splits=study.probes.n_splits,
@@ -357,18 +357,18 @@ def _known(run: "Run", target: str) -> bool:
     return bool(np.isfinite(run_target(run, target).values).any())
 
 
-def _of_one_architecture(runs: Mapping[str, "Run"]) -> Iterator[dict[str, "Run"]]:
+def _of_one_architecture(runs: Sequence["Run"]) -> Iterator[list["Run"]]:
     """Yield the runs whose layers can be set against each other: of one depth and width."""
-    shapes: dict[tuple[int, int], dict[str, Run]] = {}
-    for name, run in runs.items():
-        shapes.setdefault((run.info["n_layers"], run.info["d_model"]), {})[name] = run
+    shapes: dict[tuple[int, int], list[Run]] = {}
+    for run in runs:
+        shapes.setdefault((run.info["n_layers"], run.info["d_model"]), []).append(run)
     yield from (together for together in shapes.values() if len(together) > 1)
 
 
-def _same_questions(runs: Mapping[str, "Run"], base: str, instruct: str) -> Iterator[tuple["Run", "Run"]]:
+def _same_questions(runs: Sequence["Run"], base: str, instruct: str) -> Iterator[tuple["Run", "Run"]]:
     """Yield the runs of two checkpoints on the same items, asked by the same prompt."""
-    for one in runs.values():
-        for other in runs.values():
+    for one in runs:
+        for other in runs:
             alike = all(one.info[key] == other.info[key] for key in ("dataset", "items", "prompt", "permutations"))
             if alike and one.info["model"] == base and other.info["model"] == instruct:
                 yield one, other
