@@ -39,6 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         "capture": {"layers": [4, 15, 29]},
         "probes": {"n_permutations": 20, "n_bootstrap": 50, "n_splits": 5},
+        "representation": {"enabled": False},
         "analysis": {"n_bootstrap": 50},
     }
     path = folder / "small.yaml"

@@ -79,26 +79,31 @@ def finished(checkpoint_folder, items_file, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def represented(finished, checkpoint_folder, tmp_path_factory):
-    """The mapping of a study that asks all it can of the probes, for a pair of checkpoints, and its result."""
+def tuned_folder(checkpoint_folder, tmp_path_factory):
+    """The same Llama with its weights shaken, as if it had been fine-tuned."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    from doubtlens import run_study
-
-    mapping, _ = finished
-    folder = tmp_path_factory.mktemp("represented")
-    tuned = shutil.copytree(checkpoint_folder, folder / "tiny-it")
+    tuned = shutil.copytree(checkpoint_folder, tmp_path_factory.mktemp("tuned") / "tiny-it")
     model = AutoModelForCausalLM.from_pretrained(checkpoint_folder)
     torch.manual_seed(1)
     with torch.no_grad():
         for weights in model.parameters():
             weights += 0.3 * weights.std() * torch.randn_like(weights)
     model.save_pretrained(tuned)
+    return tuned
+
+
+@pytest.fixture(scope="session")
+def represented(finished, checkpoint_folder, tuned_folder, tmp_path_factory):
+    """The mapping of a study that asks all it can of the probes, for a pair of checkpoints, and its result."""
+    from doubtlens import run_study
+
+    mapping, _ = finished
     settings = {
         **mapping,
-        "output": str(folder / "out"),
-        "checkpoints": [str(checkpoint_folder), str(tuned)],
+        "output": str(tmp_path_factory.mktemp("represented") / "out"),
+        "checkpoints": [str(checkpoint_folder), str(tuned_folder)],
         "questions": mapping["questions"][:1],
         "pairs": [{"base": "tiny", "instruct": "tiny-it"}],
         "representation": {"interventions": {"items": 3, "n_random": 2, "doses": [-1.0, 1.0], "layers": [1]}},

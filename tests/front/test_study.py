@@ -79,22 +79,12 @@ def test_the_result_reads_its_tables(finished):
     assert (timings["forward_seconds"].dropna() <= timings["seconds"].iloc[:2]).all()
 
 
-def test_a_pair_is_compared_on_the_items_of_both(finished, checkpoint_folder, tmp_path):
-    import torch
-    from transformers import AutoModelForCausalLM
-
+def test_a_pair_is_compared_on_the_items_of_both(finished, checkpoint_folder, tuned_folder, tmp_path):
     mapping, _ = finished
-    tuned = shutil.copytree(checkpoint_folder, tmp_path / "tiny-it")
-    model = AutoModelForCausalLM.from_pretrained(checkpoint_folder)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights += 0.3 * weights.std() * torch.randn_like(weights)
-    model.save_pretrained(tuned)
     settings = {
         **mapping,
         "output": str(tmp_path / "out"),
-        "checkpoints": [str(checkpoint_folder), str(tuned)],
+        "checkpoints": [str(checkpoint_folder), str(tuned_folder)],
         "questions": mapping["questions"][:1],
         "pairs": [{"base": "tiny", "instruct": "tiny-it", "name": "the pair"}],
         "probes": {"enabled": False},
